@@ -25,6 +25,7 @@ from flames_cli.stages.evaluate.measuring import (
     MaskPair,
     PredictedImage,
     StackPair,
+    Wanted,
     judge_probabilities,
     measure_image,
     measure_volume,
@@ -47,7 +48,7 @@ def main() -> None:
         images = [PredictedImage(p, t, True) for p, t in pairs]
         report("images", predict(options.images, options.size, device), [
             (partial(judge_probabilities, MIN_IOU), images),
-            (partial(measure_image, MIN_IOU), masks),
+            (partial(measure_image, Wanted()), masks),
         ])  # fmt: skip
     if options.volumes:
         shape = (options.slices, options.size, options.size)
@@ -56,7 +57,7 @@ def main() -> None:
             probabilities, truth = draw(shape, number)
             stacks.append(StackPair(probabilities > 0.5, truth, (2.5, 0.9, 0.9), (200.0, 200.0)))
         seconds = predict(options.volumes * options.slices, options.size, device)
-        report("volumes", seconds, [(partial(measure_volume, MIN_IOU), stacks)])
+        report("volumes", seconds, [(partial(measure_volume, Wanted()), stacks)])
 
 
 def parse_options() -> argparse.Namespace:

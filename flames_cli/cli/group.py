@@ -68,7 +68,7 @@ class FlamesGroup(TyperGroup):
 
 @contextmanager
 def _only_json(ctx: click.Context, as_json: bool) -> Iterator[None]:
-    """With --json, send what a library or a plug-in prints to stderr: stdout gets the result alone."""
+    """Send to stderr what a library or a plug-in prints, with --json: stdout gets the result alone."""
     if not as_json:
         yield
         return

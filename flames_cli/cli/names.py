@@ -10,9 +10,12 @@ REGISTRIES = {"datasets": "readers"}
 
 
 def known_names(kind: str, workspace: Path) -> list[str]:
-    """Return the known names of a kind, for the shell to complete: members of a registry such as strategies,
-    models or datasets, or, in the workspace, partitions, sets of folds, runs, runs and families, or these
-    with evaluations. No plug-in is imported, and no file of plug-ins is run."""
+    """Return the known names of a kind, for the shell to complete.
+
+    These are members of a registry such as strategies, models or datasets; metrics of a comparison; or, in
+    the workspace, partitions, sets of folds, runs, runs and families, or these with evaluations. No plug-in
+    is imported, and no file of plug-ins is run.
+    """
     group = REGISTRIES.get(kind, kind)
     if group in GROUPS:
         names = registry_of(group).listed()
@@ -26,6 +29,11 @@ def known_names(kind: str, workspace: Path) -> list[str]:
             there = list_partitions(workspace)
             sets = dict.fromkeys(split_partition_name(name)[0] for name in there)
             return there if kind == "partitions" else [name for name in sets if name]
+        case "extra metrics" | "compared metrics":
+            from flames_cli.core.scores.metric_names import COMPARED
+
+            extra = list(registry_of("metrics").listed())
+            return [*COMPARED, *extra] if kind == "compared metrics" else extra
         case "model folders":
             from flames_cli.store.workspace import model_folder
 

@@ -1,8 +1,8 @@
 """The tables of an evaluation: volumes, images by all metrics, Dice by size of lesion, and lesions found."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # these load torch and Flower, which `flames preprocess` has 
     from flames_cli.stages.evaluate.lesion_rows import FalsePositives, LesionRow, SizeScores
     from flames_cli.stages.evaluate.rows import Row
     from flames_cli.stages.evaluate.tables import VolumeRow
-    from flames_cli.store.evaluations import EvaluatedRun
+    from flames_cli.store.evaluations import EvaluatedRun, EvaluationFile
 
 FOUND = ("small", "large", "lesion")
 """Sizes of lesion in the table of found lesions."""
@@ -61,10 +61,39 @@ def evaluation_tables(result: "Evaluation") -> Iterator[Table]:
         yield found_table(f"{title}: lesions found", first, tables.lesions)
         if any(row.healthy for row in tables.lesions):
             yield healthy_table(f"{title}: images without a lesion", first, tables.lesions)
+    yield from metric_tables(result.content)
     yield from option_tables(result.content)
     yield from calibration_tables(result.content)
     if result.cross_site:
         yield _cross_table(result.cross_site)
+
+
+def metric_tables(content: "EvaluationFile") -> Iterator[Table]:
+    """Yield the table of each split with the metrics of plug-ins, if there are any."""
+    for name, title in (("clients", "clients, own test sets"), ("server", "server models")):
+        if lines := content.tables.get(f"metrics-{name}"):
+            yield _metric_table(f"{title}: metrics of plug-ins, mean±sd over patients", lines)
+
+
+def _metric_table(title: str, lines: Sequence[Mapping[str, Any]]) -> Table:
+    table = plain_table(title)
+    for name in ("metric", "model", "images"):
+        table.add_column(name, overflow="fold")
+    for name in ("patients", "mean±sd", "missed"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for line in lines:
+        better = "↑" if line["higher_is_better"] else "↓"
+        unit = f" {line['unit']}" if line["unit"] else ""
+        mean = f"{line['mean']:.3f}±{line['sd']:.3f}{unit}" if line["patients"] else "none"
+        table.add_row(
+            f"{line['metric']} {better}",
+            str(line["model"]),
+            f"{name_images(line['organ'], line['modality'], line['unseen_site'])} ({line['protocol']})",
+            str(line["patients"]),
+            mean,
+            str(line["n_infinite"]),
+        )
+    return table
 
 
 def _cross_table(cross: "CrossSite") -> Table:

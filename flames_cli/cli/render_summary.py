@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from flames_cli.cli.render_evaluation import untitled_table
+from flames_cli.cli.render_evaluation import metric_tables, print_table, untitled_table
 from flames_cli.cli.render_options import option_summary
 from flames_cli.cli.text import count, epsilon_spent
 from flames_cli.store.evaluations import name_images
@@ -32,6 +32,8 @@ def print_summary(console: Console, result: "Evaluation") -> None:
         if tables.summary:
             console.print(_title(split, result), style="bold", soft_wrap=True)
             console.print(_table(split, tables.summary, tables.fairness, result))
+    for table in metric_tables(result.content):
+        print_table(console, table)
     for note in [*option_summary(result.content), *[*_notes(result)][:MOST_NOTES]]:
         console.print(note, style="dim", soft_wrap=False)
     for picture in ("cross-site.png", "overlays-client.png", "overlays-server.png"):

@@ -1,13 +1,14 @@
 """Options of the commands that read runs, and of the demo."""
 
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 from flames_cli.config.section import RUN_PANEL, WEIGHTS, Section, option
 from flames_cli.config.values import DEFAULT_ROUND, Device, Name, Names, Precision, Round, Threshold
+from flames_cli.core.scores.metric_names import COMPARED
 
 
 class EvaluateConfig(Section):
@@ -107,26 +108,17 @@ class EvaluateConfig(Section):
     lesion_iou: Annotated[float, Field(gt=0, le=1)] = option(
         0.1, "Smallest intersection over union of a lesion and the predicted part that finds it."
     )
+    metrics: Names = option(
+        (),
+        "Metric of a plug-in (`flames info --plugins`) that is measured, too; may be repeated.",
+        flag="--metric",
+        names="extra metrics",
+        metavar="NAME",
+    )
     batch_size: Annotated[int, Field(ge=1)] = option(64, "Images in a step.")
     overlays: bool = option(True, "Draw the pictures.")
     device: Device = option("auto", "Device for prediction.", RUN_PANEL)
     precision: Precision = option("auto", "Precision of the model's arithmetic.", RUN_PANEL)
-
-
-Metric = Literal[
-    "dice",
-    "iou",
-    "accuracy",
-    "sensitivity",
-    "precision",
-    "hd95",
-    "assd",
-    "hausdorff",
-    "nsd",
-    "volume-error",
-    "lesion-f1",
-]
-"""Metric of the tables of a comparison."""
 
 
 def _check_runs(runs: tuple[str, ...]) -> tuple[str, ...]:
@@ -146,11 +138,13 @@ class CompareConfig(Section):
         metavar="RUN…",
         argument=True,
     )
-    metrics: tuple[Metric, ...] = option(
+    metrics: Annotated[Names, Field(min_length=1)] = option(
         ("dice",),
-        f"Metric of the tables: {', '.join(get_args(Metric))}; may be repeated. The CSV files have all.",
+        f"Metric of the tables: {', '.join(COMPARED)}, or one of a plug-in; may be repeated. The CSV files "
+        "have all of these.",
         flag="--metric",
         shown="dice",
+        names="compared metrics",
         metavar="METRIC",
     )
     protocol: Literal["auto", "slices", "volumes"] = option(

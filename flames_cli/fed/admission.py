@@ -1,9 +1,10 @@
 """The check of a node's profile: a node that does not fit the federation may not join."""
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 
 from flames_cli.fed.messages import PROTOCOL, Profile
+from flames_cli.plugins.packages import parse_packages, pin_text
 from flames_cli.store.schema import SHARD
 
 
@@ -15,6 +16,8 @@ class Requirements:
     channels: int
     smallest_batch: int = 1
     """Smallest number of images that the model can train on in one step."""
+    plugins: Mapping[str, str] = field(default_factory=dict)
+    """Packages whose plug-ins every client needs, name → version."""
 
     def rejection_reason(self, profile: Profile, registered: str, taken: Collection[str]) -> str | None:
         """Return why a client may not join; None if it may.
@@ -34,6 +37,8 @@ class Requirements:
                 f"its shard has version {profile.format} of {SHARD.name}, this server reads {SHARD.version}; "
                 "install the same version everywhere and run `flames partition` again"
             )
+        if problem := package_problem(self.plugins, parse_packages(profile.plugins)):
+            return problem
         if profile.size != self.size:
             return (
                 f"its images are {profile.size}×{profile.size}, this federation's {self.size}×{self.size}; "
@@ -60,3 +65,32 @@ class Requirements:
         if profile.client in taken:
             return "another node has the same name; stop one of them, or give it another name"
         return None
+
+
+def package_problem(needed: Mapping[str, str], usable: Mapping[str, str]) -> str:
+    """Return which package with plug-ins a site cannot use, and what its owner can do; empty if none.
+
+    Args:
+        needed: packages that the run needs, name → version.
+        usable: packages that the site's owner allows: name → version, or "" if the allowed version is not
+            installed there.
+    """
+    for name, version in needed.items():
+        pin = pin_text(name, version)
+        if name not in usable:
+            return (
+                f"its owner does not allow plug-in package {name}, and this run needs version {version}; "
+                f"run pip install {pin} and `flames deploy allow {pin}` there, and restart its node"
+            )
+        if not usable[name]:
+            return (
+                f"it allows plug-in package {name} and has not installed the allowed version, and this run "
+                f"needs {version}; run pip install {pin} and `flames deploy allow {pin}` there, and restart "
+                "its node"
+            )
+        if usable[name] != version:
+            return (
+                f"it has version {usable[name]} of plug-in package {name}, and this run needs {version}; "
+                f"run pip install {pin} and `flames deploy allow {pin}` there, and restart its node"
+            )
+    return ""

@@ -1,7 +1,9 @@
 """The known algorithms: each is a choice of local update, model groups and blend."""
 
-from flames_cli.core.federated.algorithm import Algorithm
-from flames_cli.plugins import Registry
+from dataclasses import replace
+
+from flames_cli.core.federated.algorithm import BLENDS, GROUPS, LOCAL_UPDATES, Algorithm
+from flames_cli.plugins import Origin, Registry
 
 _BUILT_IN: dict[str, str | Algorithm] = {
     "flames": Algorithm(
@@ -96,11 +98,36 @@ _BUILT_IN: dict[str, str | Algorithm] = {
 }
 
 
-def _check_algorithm(found: object) -> str:
-    return "" if isinstance(found, Algorithm) else f"it is {type(found).__name__}, expected an Algorithm"
+def algorithm_fault(found: object) -> str:
+    """Return what is wrong with the strategy of a plug-in; "" if it can be used."""
+    if not isinstance(found, Algorithm):
+        return f"it is a {type(found).__name__}, expected an Algorithm"
+    update, groups, blend = found.local_update, found.groups, found.blend
+    if isinstance(update, type):
+        from flames_cli.learn.local_updates import LocalUpdate  # imports torch, as the plug-in did
+
+        if not issubclass(update, LocalUpdate):
+            return f"its local_update {update.__name__} is no subclass of LocalUpdate"
+    elif update not in LOCAL_UPDATES:
+        return f"its local_update is {update!r}, expected a class or one of {', '.join(LOCAL_UPDATES)}"
+    if isinstance(blend, type):
+        from flames_cli.core.federated.blend import Blend
+
+        if not issubclass(blend, Blend):
+            return f"its blend {blend.__name__} is no subclass of Blend"
+    elif blend not in BLENDS:
+        return f"its blend is {blend!r}, expected a class or one of {', '.join(BLENDS)}"
+    if not callable(groups) and groups not in GROUPS:
+        return f"its groups are {groups!r}, expected a function or one of {', '.join(GROUPS)}"
+    return ""
 
 
-ALGORITHMS: Registry[Algorithm] = Registry("strategies", _BUILT_IN, check=_check_algorithm)
+def _name_origin(found: Algorithm, origin: Origin) -> Algorithm:
+    """Return the algorithm with its plug-in, which messages about its parts name."""
+    return replace(found, plugin=f"strategy '{origin.name}' of {origin}")
+
+
+ALGORITHMS: Registry[Algorithm] = Registry("strategies", _BUILT_IN, check=algorithm_fault, adapt=_name_origin)
 """Algorithm of each strategy."""
 
 
@@ -108,6 +135,6 @@ def get_algorithm(name: str) -> Algorithm:
     """Return the algorithm called `name`.
 
     Raises:
-        FlamesError: the name is unknown; the message lists the known ones.
+        FlamesError: the name is unknown, and the message lists the known ones; or its plug-in cannot be used.
     """
     return ALGORITHMS.look_up(name)

@@ -17,6 +17,9 @@ CONTROL = "control"
 STYLE = "style"
 """Style entries of a disentangled model, if clients share only the content entries."""
 
+RULE = "rule"
+"""State of a plug-in's local update rule."""
+
 RESIDUAL = "residual"
 """Part of the client's updates that reports in 8 bits left out (`core.federated.coding`)."""
 

@@ -20,11 +20,12 @@ from flames_cli.fed.numbers import read_integer, read_number
 from flames_cli.fed.records import Packed, add_arrays, config_of, pack_coded, record_of, unpack_weights
 from flames_cli.fed.sanitise import sanitise
 from flames_cli.learn.train_options import NAME_LISTS, TrainOptions, rejection_reason
+from flames_cli.plugins.packages import NO_PACKAGES, parse_packages
 from flames_cli.store.clients import parse_preparation, preparation_text
 from flames_cli.store.files.parse import parse_json
 from flames_cli.store.schema import SHARD
 
-PROTOCOL = 10
+PROTOCOL = 11
 """Version of these messages; a node with another version is rejected."""
 
 REPORTED = {
@@ -56,10 +57,13 @@ class Profile:
     format: int = SHARD.version
     """Version of the format of its shard."""
     protocol: int = PROTOCOL
+    plugins: str = NO_PACKAGES
+    """Packages whose plug-ins its owner allows, as JSON: name → version, or "" if that version is not
+    installed."""
 
 
-PREPARATION = "preparation"
-"""Name of the field of a profile that travels as JSON."""
+PREPARATION, PLUGINS = "preparation", "plugins"
+"""Names of the fields of a profile that travel as JSON."""
 
 LIFETIME_S = 7 * 24 * 3600.0
 """Time in seconds after which Flower discards a request or its reply. Flower's own is 12 hours, which a round
@@ -97,7 +101,7 @@ class TrainRequest:
     initial_seed: int = 0
     """Seed of the initial values of those weights that the server never sends."""
     rule: str = "plain"
-    """Local update rule (`Algorithm.local_update`)."""
+    """Local update rule (`fed.plugin_rules`)."""
     share: str = "all"
     """Entries that clients share: all, or content (the style of a disentangled model stays at the client)."""
     report_style: bool = False
@@ -163,8 +167,9 @@ def unpack_profile(reply: Message) -> Profile:
     # A node of an earlier release states none; it is rejected by its protocol, with a reason that helps.
     text = entries.pop(PREPARATION, preparation_text(NOT_KNOWN))
     profile = Profile(**entries, preparation=parse_preparation(str(text)))
+    parse_packages(str(profile.plugins))
     for entry in fields(Profile):
-        if entry.name == PREPARATION:
+        if entry.name in (PREPARATION, PLUGINS):
             continue
         value = getattr(profile, entry.name)
         _check_type(entry, value)

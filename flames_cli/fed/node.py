@@ -9,6 +9,7 @@ from flwr.app import Context
 from flames_cli.core.imaging.preparation import Preparation
 from flames_cli.errors import FlamesError
 from flames_cli.fed.messages import Profile
+from flames_cli.plugins.packages import usable_here
 from flames_cli.store.h5 import read_shard_summary
 from flames_cli.store.runs import read_nodes
 
@@ -116,6 +117,7 @@ def read_profile(settings: NodeSettings) -> Profile:
         size=summaries[0].size,
         channels=summaries[0].channels,
         preparation=_pool([summary.preparation for summary in summaries]),
+        plugins=usable_here(),
     )
 
 

@@ -15,6 +15,7 @@ from flames_cli.core.federated.lr_schedule import LrSchedule
 from flames_cli.core.federated.reports import Entries, LastReport, State
 from flames_cli.core.rng import derive_rng, derive_seed
 from flames_cli.fed.messages import Profile, TrainRequest, TrainTask
+from flames_cli.fed.plugin_rules import rule_text
 from flames_cli.fed.privacy_accountant import privacy_spent
 from flames_cli.learn.train_options import TrainOptions
 
@@ -98,7 +99,7 @@ class Plan:
             model=self.model,
             model_options=json.dumps(self.model_options, sort_keys=True),
             initial_seed=initial_seed(self.seed),
-            rule=self.algorithm.local_update,
+            rule=rule_text(self.algorithm, self.strategy),
             share=self.share,
             report_style=report_style,
             last_accepted_round=last_accepted_round,

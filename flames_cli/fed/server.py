@@ -130,6 +130,8 @@ class Federation:
     save_clients: SaveClients = no_clients_to_save
     shelf: Shelf = IN_MEMORY
     """Place of the reports and models of single clients."""
+    plugins: Mapping[str, str] = field(default_factory=dict)
+    """Packages whose plug-ins every node needs, name → version; empty if the nodes are in this process."""
 
 
 Open = Callable[[Mapping[str, Any]], Federation]
@@ -161,7 +163,7 @@ def run_rounds(grid: Grid, federation: Federation) -> State:
 
 def _run_all(grid: Grid, federation: Federation) -> State:
     plan, on_event, state = federation.plan, federation.on_event, federation.resumed
-    requirements = Requirements(plan.size, plan.channels, plan.smallest_batch)
+    requirements = Requirements(plan.size, plan.channels, plan.smallest_batch, federation.plugins)
     roster = Roster(grid, requirements, federation.participation, on_event, federation.pace)
     joined = JoinedClients(federation.save_clients, on_event)
     first = state.round + 1 if state else 1

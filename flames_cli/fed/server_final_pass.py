@@ -161,7 +161,7 @@ def _collect(plan: Plan, profiles: Iterable[Profile], reports: Sequence[FinalRep
     is used on.
     """
     group_of = {profile.client: plan.model_group_of(profile) for profile in profiles}
-    has_one_model = plan.algorithm.groups == "all"
+    one_model = plan.algorithm.has_one_model
     return FinalStatistics(
         # Copies, since the arrays of a report are views of its message's memory.
         clients={
@@ -170,7 +170,7 @@ def _collect(plan: Plan, profiles: Iterable[Profile], reports: Sequence[FinalRep
             if report.own
         },
         groups=_pool((group_of[report.client], report) for report in reports),
-        modalities=_pool((report.modality, report) for report in reports) if has_one_model else {},
+        modalities=_pool((report.modality, report) for report in reports) if one_model else {},
     )
 
 

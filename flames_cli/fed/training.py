@@ -17,10 +17,11 @@ from flames_cli.core.federated.privacy import clip_update
 from flames_cli.core.federated.reports import Report, find_not_finite, select
 from flames_cli.core.federated.wire import INT8
 from flames_cli.fed.best_so_far import keep_best_so_far
-from flames_cli.fed.client_state import CONTROL, RESIDUAL, STYLE, client_state_folder
+from flames_cli.fed.client_state import CONTROL, RESIDUAL, RULE, STYLE, client_state_folder
 from flames_cli.fed.dataset_cache import DatasetCache
 from flames_cli.fed.messages import Profile, TrainRequest, TrainTask
 from flames_cli.fed.node import NodeSettings
+from flames_cli.fed.plugin_rules import find_rule
 from flames_cli.learn.candidates import choose_model
 from flames_cli.learn.devices import pick_device, pick_precision
 from flames_cli.learn.epochs import OnStep
@@ -30,7 +31,7 @@ from flames_cli.learn.models.arrays import load_weights, to_weights
 from flames_cli.learn.models.base import SegmentationModel
 from flames_cli.learn.models.freezing import frozen
 from flames_cli.learn.train import train_epochs
-from flames_cli.learn.train_options import Controls, LocalRound, TrainResult
+from flames_cli.learn.train_options import Controls, LocalRound, PluginRule, TrainResult
 from flames_cli.store.client_state import delete_client_state_from, load_client_state, save_client_state
 from flames_cli.store.files.parse import parse_json
 
@@ -62,14 +63,16 @@ def train_client(
             range of the wire type.
     """
     request = task.request
+    rule = find_rule(request.rule)
     device = pick_device(settings.device)
     precision = pick_precision(settings.precision, device, request.model)
-    folder = client_state_folder(settings, request.run, profile.client) if _has_client_state(task) else None
+    has_state = _has_client_state(task, rule)
+    folder = client_state_folder(settings, request.run, profile.client) if has_state else None
     state = _load_valid_state(folder, request.last_accepted_round) if folder else {}
     train, val, local = (
         cache.load(settings, "train"),
         cache.load(settings, "val"),
-        _local_round(task, state, settings),
+        _local_round(task, rule, state, settings),
     )
     with receive_model(task, settings, state) as model:
         received = to_weights(model) if local.offer else {}
@@ -101,9 +104,10 @@ def _begun(task: TrainTask, choice: Choice | None) -> Weights:
     return {**task.weights, **offer.candidate(choice.pick)} if choice and offer else task.weights
 
 
-def _has_client_state(task: TrainTask) -> bool:
+def _has_client_state(task: TrainTask, rule: str | PluginRule) -> bool:
     """Return True if the client must store something between rounds."""
-    return task.control is not None or task.request.style_stays or task.request.wire_dtype == INT8
+    of_rule = isinstance(rule, PluginRule) and bool(rule.kind.keeps_state)
+    return of_rule or task.control is not None or task.request.style_stays or task.request.wire_dtype == INT8
 
 
 def _load_valid_state(folder: Path, last: int) -> dict[str, Weights]:
@@ -172,14 +176,17 @@ def _controls(task: TrainTask, state: Mapping[str, Weights]) -> Controls | None:
     return Controls(server=task.control, client=state.get(CONTROL) or zeros)
 
 
-def _local_round(task: TrainTask, state: Mapping[str, Weights], settings: NodeSettings) -> LocalRound:
+def _local_round(
+    task: TrainTask, rule: str | PluginRule, state: Mapping[str, Weights], settings: NodeSettings
+) -> LocalRound:
     request = task.request
     return LocalRound(
         seed=request.seed,
         round=request.round,
         client=request.client,
         options=request.training,
-        rule=request.rule,
+        rule=rule,
+        rule_state=state.get(RULE),
         controls=_controls(task, state),
         style=task.style,
         offer=offer_of(task),
@@ -204,6 +211,8 @@ def _new_state(
         state[CONTROL] = add_weights(old.get(CONTROL, {}), result.control_change)
     if request.style_stays:
         state[STYLE] = select(result.weights, style)
+    if result.rule_state:
+        state[RULE] = result.rule_state
     return state
 
 

@@ -35,6 +35,7 @@ from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, 
 
 from flames_cli.flower.app_guard import CLIENT_APP
 from flames_cli.flower.retries import retry_soon
+from flames_cli.plugins import allow_only, allowed_packages
 
 LOG = logging.getLogger("flwr")
 
@@ -48,6 +49,7 @@ END_SECONDS = 20.0
 def main() -> None:
     """Answer messages until the standard input is closed or a signal ends the process."""
     address = sys.argv[1]
+    allow_listed_plugins()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _end)
     wakes = _listen()
@@ -60,6 +62,11 @@ def main() -> None:
             ready = True
         wakes.get()
         serve(address, app)
+
+
+def allow_listed_plugins() -> None:
+    """Let this process use the plug-ins that the node's owner allows; without a list, none."""
+    allow_only(allowed_packages() or {})
 
 
 def load_app(reference: str) -> ClientApp:

@@ -17,6 +17,8 @@ from typing import Any
 import psutil
 
 from flames_cli.errors import FlamesError
+from flames_cli.plugins import ALLOWED_VARIABLE, FILES_VARIABLE
+from flames_cli.plugins.packages import packages_text
 
 PARENT = "FLAMES_PARENT"
 """Environment variable with the number of the process that called `start`."""
@@ -70,6 +72,15 @@ def child_environment(home: Path) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         "PATH": os.pathsep.join(programs),
     }
+
+
+def node_environment(home: Path, plugins: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a real node's processes.
+
+    They load plug-ins of the packages `plugins` (name → version) alone, and no file with plug-ins.
+    """
+    inherited = {name: value for name, value in child_environment(home).items() if name != FILES_VARIABLE}
+    return {**inherited, ALLOWED_VARIABLE: packages_text(plugins)}
 
 
 def uses_socks() -> bool:

@@ -58,6 +58,8 @@ def train_epochs(
     start = to_weights(model) if controls else {}
     local_update = _make_local_update(model, local)
     other = OtherStyle(model, local.style) if local.style else None
+    if local.rule_state:
+        local_update.load_state(local.rule_state)
     training = Epochs(
         model=model,
         local_update=local_update,
@@ -69,6 +71,7 @@ def train_epochs(
         on_step=on_step,
         style=other,
     )
+    local_update.n_steps = training.steps
     received = training.validate()
     selected = _train_and_select(training)
     change, weights = None, selected.weights
@@ -87,6 +90,7 @@ def train_epochs(
         trained=selected.trained,
         control_change=change,
         notes=tuple(training.notes),
+        rule_state=selected.rule_state,
     )
 
 
@@ -110,6 +114,7 @@ def _train_and_select(training: Epochs) -> "_SelectedEpoch":
     n_epochs = local.options.local_epochs
     by_validation = selects_best(local.options.keep_epoch, training.val)
     selected: _SelectedEpoch | None = None
+    rule = training.local_update
     with torch_randomness(local, training.device):
         for epoch in range(1, n_epochs + 1):
             loss = training.run_epoch(epoch)
@@ -122,9 +127,10 @@ def _train_and_select(training: Epochs) -> "_SelectedEpoch":
                     rank=rank,
                     epoch=epoch,
                     steps=training.done,
-                    weights=training.local_update.weights(),
+                    weights=rule.weights(),
                     loss=loss,
                     trained=trained,
+                    rule_state=rule.state() if rule.keeps_state else None,
                 )
     if selected is None:
         raise FlamesError(f"client {local.client} was asked to train {n_epochs} epochs, expected at least 1")
@@ -152,3 +158,4 @@ class _SelectedEpoch:
     weights: Weights
     loss: float
     trained: Validation | None
+    rule_state: Weights | None = None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 if TYPE_CHECKING:
     from flames_cli.arrays import Weights
     from flames_cli.core.federated.candidates import Offer
+    from flames_cli.learn.local_updates import LocalUpdate
     from flames_cli.learn.predict import Validation
 
 ENOUGH_PATIENTS = 10
@@ -216,6 +217,15 @@ class Controls:
 
 
 @dataclass(frozen=True, slots=True)
+class PluginRule:
+    """A local update rule of a plug-in."""
+
+    kind: "type[LocalUpdate]"
+    label: str
+    """Strategy and package, for messages."""
+
+
+@dataclass(frozen=True, slots=True)
 class LocalRound:
     """One client's round: its place in the run, its options and its input."""
 
@@ -223,8 +233,10 @@ class LocalRound:
     round: int
     client: str
     options: TrainOptions = TrainOptions()
-    rule: str = "plain"
+    rule: str | PluginRule = "plain"
     """Local update rule, which decides what is reported (see `make_local_update`)."""
+    rule_state: "Weights | None" = None
+    """State of a plug-in's rule after the client's last accepted round; None: there is none."""
     controls: Controls | None = None
     """Control variates, for the rule scaffold."""
     style: "Weights | None" = None
@@ -262,3 +274,5 @@ class TrainResult:
     """Change of the client's control variate, by parameter; with the rule scaffold only."""
     notes: tuple[str, ...] = ()
     """Sentences for the run's log."""
+    rule_state: "Weights | None" = None
+    """State of a plug-in's rule for the client's next round; None if the rule keeps none."""

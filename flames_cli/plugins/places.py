@@ -11,6 +11,7 @@ PLACES = {
     "models": "flames_cli.learn.models:MODELS",
     "strategies": "flames_cli.fed.algorithms:ALGORITHMS",
     "readers": "flames_cli.readers:READERS",
+    "metrics": "flames_cli.core.scores.extra_metrics:METRICS",
     "losses": "flames_cli.learn.loss_registry:LOSSES",
     "augmentations": "flames_cli.learn.augmentations:AUGMENTATIONS",
     "trackers": "flames_cli.trackers:TRACKERS",
@@ -20,9 +21,7 @@ PLACES = {
 
 def registry_of(group: str) -> Registry[Any]:
     """Return the registry of a group, one of GROUPS."""
-    if group not in GROUPS:
-        raise ValueError(f"{group} is no group of plug-ins")
-    found: Registry[Any] = import_reference(PLACES[group]) if group in PLACES else Registry(group, {})
+    found: Registry[Any] = import_reference(PLACES[group])
     return found
 
 

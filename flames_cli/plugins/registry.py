@@ -102,7 +102,7 @@ class Registry(Mapping[str, T]):
         if barred := [one for one in installed_plugins()[0] if (one.group, one.name) == (self.group, name)]:
             raise FlamesError(
                 f"{self.word} '{name}' is of the plug-in {barred[0]}, which this site does not allow; allow "
-                f"it with `flames deploy init --allow {barred[0].package}`, or use another {self.word}"
+                f"it with `flames deploy allow {barred[0].package}`, or use another {self.word}"
             )
         for file in usable_files():
             if file.error:
@@ -112,9 +112,10 @@ class Registry(Mapping[str, T]):
                 )
         near = get_close_matches(name, [*self], n=1)
         meant = f" (did you mean {near[0]}?)" if near else ""
+        known = ", ".join(self) or "none, since no plug-in offers one"
         raise FlamesError(
-            f"{self.word} '{name}' is not known{meant}; choose one of {', '.join(self)}; a plug-in may offer "
-            "it: `flames info --plugins`"
+            f"{self.word} '{name}' is not known{meant}; choose one of {known}; a plug-in may offer it: "
+            "`flames info --plugins`"
         )
 
     def origin(self, name: str) -> Origin | None:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from flames_cli.core.federated.algorithm import Algorithm
+from flames_cli.core.federated.algorithm import ALL, Algorithm
 from flames_cli.core.federated.reports import State
 
 
@@ -34,7 +34,7 @@ def list_server_models(clients: Iterable[Named], algorithm: Algorithm, state: St
     found: dict[ServerModel, None] = {}
     for client in clients:
         modality, group = client.modality, algorithm.model_group_of(client.name, client.modality)
-        label = modality if group in ("all", modality) else f"{modality} by {group}"
+        label = modality if group in (ALL, modality) else f"{modality} by {group}"
         if group in state.server:
             found[ServerModel(label, group, modality)] = None
     return list(found)

@@ -48,7 +48,7 @@ LOOKERS = 8
 """Number of threads that look at the states of files, which takes long on a network disk."""
 
 CODE = (
-    *("arrays.py", "core", "readers", "stages/check", "stages/preprocess", "stages/one_pass.py"),
+    *("arrays.py", "core", "plugins", "readers", "stages/check", "stages/preprocess", "stages/one_pass.py"),
     *("stages/acceptance.py", "stages/raw.py", "store/cases.py", "store/cache_entries.py"),
 )
 """Files and folders of the package that decide what a source gives."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from types import UnionType
-from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from flames_cli.core.imaging.small_lesion_rule import Lesion
 from flames_cli.errors import FlamesError, MissingArtifact
@@ -22,6 +22,12 @@ UNSEEN_KINDS = ("", "unseen sites", UNSEEN_ORGAN, UNSEEN_MODALITY)
 """Kinds of patients; those of different kinds are never pooled."""
 EXTRA = "extra_"
 """Start of the name of a column that the user's manifest has and FLAMES does not."""
+METRIC = "metric_"
+"""Start of the name of a column of a plug-in's metric."""
+METRIC_FACTS = "metrics"
+"""Option of evaluation.json with the metrics of plug-ins: package and version, direction and unit by name."""
+OPEN = {"extra": EXTRA, "metrics": METRIC}
+"""Fields of a score that are several columns, or none, each with the start of their names."""
 
 
 def unseen_kind(unseen_site: str) -> str:
@@ -77,6 +83,8 @@ class _Scored:
     """The patient, or the first of several patients whose images are near copies (`CaseInfo.split_unit`)."""
     extra: Mapping[str, str] = field(default_factory=dict, kw_only=True)
     """Cells of the columns that the user kept from a manifest, by column."""
+    metrics: Mapping[str, float | None] = field(default_factory=dict, kw_only=True)
+    """Metrics of plug-ins by name: infinite for a missed case, None where a metric is not defined."""
 
     @property
     def person(self) -> str:
@@ -301,22 +309,34 @@ def read_evaluation_file(path: Path) -> EvaluationFile:
 
 
 def _columns(kind: type[Any]) -> dict[str, Any]:
-    """Return the type of each column except those of `extra`."""
+    """Return the type of each column except those of the fields OPEN."""
     hints = get_type_hints(kind)
-    return {one.name: hints[one.name] for one in fields(kind) if one.name != "extra"}
+    return {one.name: hints[one.name] for one in fields(kind) if one.name not in OPEN}
+
+
+def _open_fields(kind: type[Any]) -> dict[str, str]:
+    """Return those fields of OPEN that the dataclass has."""
+    names = {one.name for one in fields(kind)}
+    return {name: start for name, start in OPEN.items() if name in names}
 
 
 def write_rows(path: Path, kind: type[RowT], rows: Sequence[RowT]) -> None:
     """Write a CSV, atomically: a line per row, with a column for each field of the dataclass `kind`, and one
-    for each name of the rows' `extra`, if they have it."""
-    extras = [getattr(row, "extra", {}) for row in rows]
-    extra = sorted({name for cells in extras for name in cells})
+    for each name in the rows' fields OPEN, if they have them."""
     columns = _columns(kind)
-    lines = [
-        [*(_cell(getattr(row, name)) for name in columns), *(cells.get(name, "") for name in extra)]
-        for row, cells in zip(rows, extras, strict=True)
+    more = [
+        (field_, name, f"{start}{name}")
+        for field_, start in _open_fields(kind).items()
+        for name in sorted({name for row in rows for name in getattr(row, field_)})
     ]
-    write_csv(path, [*columns, *(f"{EXTRA}{name}" for name in extra)], lines)
+    lines = [
+        [
+            *(_cell(getattr(row, name)) for name in columns),
+            *(_cell(getattr(row, field_).get(name)) for field_, name, _ in more),
+        ]
+        for row in rows
+    ]
+    write_csv(path, [*columns, *(title for *_, title in more)], lines)
 
 
 def _cell(value: Any) -> Any:
@@ -337,8 +357,8 @@ def read_rows(path: Path, kind: type[RowT]) -> list[RowT]:
             reader = csv.DictReader(file, strict=True)
             columns = _columns(kind)
             _check_header(reader.fieldnames or (), list(columns))
-            has_extra = any(one.name == "extra" for one in fields(cast(Any, kind)))
-            return [kind(**_parse_row(row, columns, has_extra)) for row in reader]
+            more = _open_fields(kind)
+            return [kind(**_parse_row(row, columns, more)) for row in reader]
     except FileNotFoundError as error:
         raise MissingArtifact(f"{path} does not exist; make it with `{command}`") from error
     except OSError as error:
@@ -352,18 +372,26 @@ def read_rows(path: Path, kind: type[RowT]) -> list[RowT]:
 
 
 def _check_header(found: Iterable[str], expected: Sequence[str]) -> None:
-    own = [name for name in found if not name.startswith(EXTRA)]
+    own = [name for name in found if not name.startswith(tuple(OPEN.values()))]
     if own != expected:
         missing = [name for name in expected if name not in own]
         raise ValueError(f"column {missing[0]} is missing" if missing else "its columns are others")
 
 
-def _parse_row(row: Mapping[str | Any, Any], columns: Mapping[str, Any], has_extra: bool) -> dict[str, Any]:
+def _parse_row(
+    row: Mapping[str | Any, Any], columns: Mapping[str, Any], more: Mapping[str, str]
+) -> dict[str, Any]:
     if None in row or None in row.values():
         raise ValueError("a line has more or fewer cells than the header")
-    extra = {name.removeprefix(EXTRA): cell for name, cell in row.items() if name.startswith(EXTRA)}
     cells = {name: _parse(row[name], type_, name) for name, type_ in columns.items()}
-    return {**cells, "extra": extra} if has_extra else cells
+    for field_, start in more.items():
+        type_ = str if field_ == "extra" else float | None
+        cells[field_] = {
+            name.removeprefix(start): _parse(cell, type_, name)
+            for name, cell in row.items()
+            if name.startswith(start)
+        }
+    return cells
 
 
 def _parse(cell: str, type_: Any, column: str) -> Any:

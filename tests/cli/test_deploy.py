@@ -5,6 +5,7 @@ import json
 import pytest
 
 from flames_cli.flower.processes import free_port
+from tests.support.plugins import make_package
 
 SITES = ("--site", "hospital-a", "--site", "hospital-b")
 INIT = ("deploy", "init", "--host", "localhost", *SITES)
@@ -47,7 +48,32 @@ def test_a_deployment_is_reported_as_json_without_any_key(flames):
             {"name": name, "folder": f"flames-deployment/sites/{name}"}
             for name in ("hospital-a", "hospital-b")
         ],
+        "plugins": [],
     }
+
+
+@pytest.fixture
+def parts(tmp_path, monkeypatch):
+    """An installed package with a model."""
+    make_package(tmp_path.parent / "site", "parts", {"models": {"net-of-parts": "parts:net"}}, version="1.0")
+    monkeypatch.syspath_prepend(tmp_path.parent / "site")
+
+
+def test_packages_are_allowed_when_a_deployment_is_made_or_later(flames, parts, tmp_path):
+    said = made(flames(*INIT, "--allow", "parts"))
+    assert said.count("  its owner installs the plug-ins: pip install parts==1.0\n") == 2
+    told = json.loads(made(flames("deploy", "allow", "--remove", "parts", "--json")))
+    assert told == {"folder": "flames-deployment", "plugins": []}
+    said = made(flames("deploy", "allow", "parts==1.0"))
+    assert "→ flames-deployment/deployment.toml  plug-in packages that are allowed: parts 1.0\n" in said
+    assert said.endswith("  pip install parts==1.0\n  flames deploy allow parts==1.0 --site FOLDER\n")
+    assert "pip install parts==1.0" in made(flames("deploy", "add", "hospital-c"))
+    said = made(
+        flames("deploy", "allow", "--remove", "parts", "--site", "flames-deployment/sites/hospital-a")
+    )
+    assert "site.toml  plug-in packages that are allowed: none\nrestart the node" in said
+    said = made(flames("deploy", "allow", "--remove", "parts"))
+    assert "runs that need the package do not start any more" in said
 
 
 WRONG = {
@@ -59,6 +85,8 @@ WRONG = {
     "bad site": ((*INIT, "--site", "a b"), "'a b' cannot name a site"),
     "site twice": ((*INIT, "--site", "hospital-a"), "there is a site 'hospital-a' already"),
     "command": (("deploy", "start"), "no such command 'start'"),
+    "no package": ((*INIT, "--allow", "no-such-package"), "package no-such-package is not installed here"),
+    "two places to allow": (("deploy", "allow", "a", "--site", ".", "--deployment", "."), "pass one of them"),
     "two places": (("deploy", "check", "--site", ".", "--deployment", "."), "pass one of them"),
     "shard at the server": (("deploy", "check", "--shard", "a.h5"), "--shard and --superlink are for a site"),
     "key of no site": (("deploy", "key", "../a", "--out", "."), "'../a' cannot name a site"),

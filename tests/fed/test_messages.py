@@ -20,6 +20,7 @@ from flames_cli.fed.messages import (
     ARRAYS,
     CONTROL,
     METRICS,
+    PLUGINS,
     PREPARATION,
     PROTOCOL,
     REPORT,
@@ -212,9 +213,23 @@ def test_a_profile_with_impossible_rules_is_rejected(value):
         unpack_profile(reply)
 
 
+def test_the_plugins_that_a_site_allows_travel_with_its_profile():
+    sent = make_profile("a", plugins='{"flames-example": "0.1.0", "other": ""}')
+    assert unpack_profile(pack_profile(sent, make_query(NODE))) == sent
+
+
+@pytest.mark.parametrize("value", ["", "{}x", '{"a": 1}', "[]", '{"a b": "1"}', 7, [1.0], " " * 30_000])
+def test_a_profile_with_an_impossible_list_of_plugins_is_rejected(value):
+    reply = pack_profile(make_profile("a"), make_query(NODE))
+    reply.content.config_records[REPORT][PLUGINS] = value
+    with pytest.raises((ValueError, TypeError)):
+        unpack_profile(reply)
+
+
 def test_a_profile_of_an_earlier_release_is_read_so_that_its_protocol_can_be_rejected():
     reply = pack_profile(make_profile("a", protocol=8), make_query(NODE))
-    del reply.content.config_records[REPORT][PREPARATION]
+    for name in (PREPARATION, PLUGINS):
+        del reply.content.config_records[REPORT][name]
     assert unpack_profile(reply).protocol == 8
 
 

@@ -20,10 +20,11 @@ from flwr.supercore.run import Run
 from flwr.supernode.main import create_app
 
 from flames_cli.flower.app_guard import CLIENT_APP
-from flames_cli.flower.clientapp_process import load_app, serve
+from flames_cli.flower.clientapp_process import allow_listed_plugins, load_app, serve
 from flames_cli.flower.node_state import GuardedStateFactory
 from flames_cli.flower.processes import free_port
 from flames_cli.flower.retries import FIRST_SECONDS, retry_soon
+from flames_cli.plugins import ALLOWED_VARIABLE, allowed_packages
 from tests.support.app_bundles import fab
 
 RUN, NODE = 1, 5
@@ -115,6 +116,17 @@ def test_without_a_message_nothing_happens(interface, app):
     serve(interface[0], app)
 
     assert interface[1].replies() == []
+
+
+@pytest.mark.parametrize(
+    ("listed", "allowed"), [('{"parts": "1.0"}', {"parts": "1.0"}), ("{}", {}), (None, {}), ("x", {})]
+)
+def test_a_node_loads_plugins_of_its_owners_list_alone(listed, allowed, monkeypatch):
+    monkeypatch.setenv(ALLOWED_VARIABLE, listed or "")
+    if listed is None:
+        monkeypatch.delenv(ALLOWED_VARIABLE)
+    allow_listed_plugins()
+    assert allowed_packages() == allowed
 
 
 def test_the_app_is_the_installed_one():

@@ -16,9 +16,11 @@ from flames_cli.flower.processes import (
     free_port,
     last_lines,
     listen,
+    node_environment,
     start,
     stop,
 )
+from flames_cli.plugins import ALLOWED_VARIABLE, FILES_VARIABLE
 
 PARENT_OF_A_SESSION = """
 import subprocess, sys, time
@@ -68,6 +70,16 @@ def test_flowers_programs_get_their_own_home_and_the_users_settings(tmp_path, mo
     assert "FORCE_COLOR" not in environment
     assert environment["no_proxy"] == environment["NO_PROXY"] == "example.org,127.0.0.1,localhost,::1"
     assert environment["PATH"].split(":")[1] == str(Path(sys.executable).parent)
+
+
+def test_a_real_node_gets_the_list_of_its_packages_and_no_file_with_plugins(tmp_path, monkeypatch):
+    monkeypatch.setenv(FILES_VARIABLE, "/home/someone/mine.py")
+    monkeypatch.setenv(ALLOWED_VARIABLE, '{"another": "1.0"}')
+    environment = node_environment(tmp_path, {"parts": "1.0"})
+    assert FILES_VARIABLE not in environment
+    assert environment[ALLOWED_VARIABLE] == '{"parts": "1.0"}'
+    assert node_environment(tmp_path, {})[ALLOWED_VARIABLE] == "{}"
+    assert environment["FLWR_HOME"] == str(tmp_path)
 
 
 def test_a_proxy_by_which_flower_would_end_is_not_inherited(tmp_path, monkeypatch):

@@ -4,7 +4,9 @@ import torch
 from torch import nn
 
 from flames_cli.core.federated.local_rules import scaling_factor
-from flames_cli.learn.local_updates import batch_scale, make_local_update
+from flames_cli.errors import FlamesError
+from flames_cli.learn.local_updates import LocalUpdate, batch_scale, make_local_update
+from flames_cli.learn.train_options import PluginRule
 
 
 class Cases:
@@ -90,3 +92,94 @@ def test_scaffold_corrects_the_gradient(model):
 def test_an_unknown_rule_or_one_without_its_correction_is_rejected(name, model):
     with pytest.raises(ValueError, match="expected plain, fedgs"):
         make_local_update(name, model, sgd(model))
+
+
+def plug_in(model, **methods):
+    """The rule of a plug-in whose methods return these results, or raise them."""
+
+    def answer(found):
+        def method(self):
+            if isinstance(found, Exception):
+                raise found
+            return found
+
+        return method
+
+    kind = type("Own", (LocalUpdate,), {name: answer(one) for name, one in methods.items()})
+    return make_local_update(PluginRule(kind, "strategy 'mine' of pack 1.0"), model, sgd(model))
+
+
+def test_the_class_of_a_plug_in_trains_as_the_plain_rule_from_which_it_is_made(model):
+    rule = plug_in(model)
+    rule.step()
+    np.testing.assert_allclose(rule.weights()["0.weight"], [[0.95, -1.2]])
+    assert not rule.changes_report
+
+
+def test_a_rule_with_its_own_weights_changes_the_report(model):
+    every = {name: tensor.numpy().copy() for name, tensor in model.state_dict().items()}
+    rule = plug_in(model, weights={**every, "0.weight": torch.ones(1, 2, dtype=torch.float64)})
+    assert rule.changes_report
+    assert rule.weights()["0.weight"].dtype == np.float32
+    assert list(rule.weights()) == list(model.state_dict())
+
+
+def test_a_rule_may_differentiate_again_at_other_weights(model):
+    class Twice(LocalUpdate):
+        def step(self):
+            self.differentiate()
+            self.optimiser.step()
+
+    rule = make_local_update(PluginRule(Twice, "x"), model, sgd(model))
+    rule.differentiate = lambda: model[0].weight.grad.fill_(1)
+    rule.step()
+    np.testing.assert_allclose(rule.weights()["0.weight"], [[0.9, -1.1]])
+
+
+def test_what_a_rule_returns_does_not_change_with_its_next_step(model):
+    class Remembering(LocalUpdate):
+        keeps_state = True
+
+        def state(self):
+            return {"now": self.model[0].weight.detach()}
+
+    rule = make_local_update(PluginRule(Remembering, "x"), model, sgd(model))
+    before = rule.state()["now"]
+    rule.step()
+    np.testing.assert_array_equal(before, [[1, -1]])
+    assert rule.keeps_state
+
+
+@pytest.mark.parametrize(
+    ("call", "methods", "message"),
+    [
+        ("weights", {"weights": {}}, r"weights\(\) of its local update gives '0.weight' is missing"),
+        (
+            "weights",
+            {"weights": {"0.weight": np.ones(3)}},
+            "expected finite arrays with the names and",
+        ),
+        ("weights", {"weights": [1]}, "gives a list, expected a dict of arrays"),
+        ("weights", {"weights": {"0.weight": np.array(["a"])}}, "'0.weight' of type <U1"),
+        ("weights", {"weights": ValueError("no\nmore")}, r"fails \(ValueError: no\); correct the plug-in"),
+        ("step", {"step": KeyError("x")}, r"step\(\) of its local update fails \(KeyError: 'x'\)"),
+        ("state", {"state": {"a": np.array([np.nan])}}, "'a' contains values that are not finite"),
+        ("state", {"state": {1: np.ones(1)}}, "gives a dict, expected a dict of arrays by name"),
+    ],
+)
+def test_what_a_rule_does_wrong_is_one_line_with_the_plug_in(call, methods, message, model):
+    rule = plug_in(model, **methods)
+    rule.differentiate = lambda: None
+    with pytest.raises(FlamesError, match=message) as caught:
+        getattr(rule, call)()
+    assert str(caught.value).startswith("strategy 'mine' of pack 1.0: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_rule_that_cannot_be_made_is_named(model):
+    class Broken(LocalUpdate):
+        def __init__(self, model):
+            super().__init__(model, None)
+
+    with pytest.raises(FlamesError, match=r"__init__\(\) of its local update fails \(TypeError"):
+        make_local_update(PluginRule(Broken, "x"), model, sgd(model))

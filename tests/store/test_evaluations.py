@@ -36,6 +36,7 @@ KINDS = {
     int | None: st.none() | COUNTS,
     float | None: st.none() | VALUES,
     Lesion: st.sampled_from(["small", "large", "none"]),
+    Mapping[str, float | None]: st.fixed_dictionaries({"own": st.none() | VALUES | st.just(math.inf)}),
     Mapping[str, str]: st.fixed_dictionaries({"sex": TEXTS, "vendor, model": TEXTS}),
 }
 READ = {CaseScore: read_case_scores, VolumeScore: read_volume_scores}

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
@@ -41,8 +41,27 @@ class Cluster:
     root: Path
     workspace: Path
     deployment: Deployment
-    commands: dict[str, subprocess.Popen[bytes]]
+    commands: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     """`server`, and each site's."""
+
+    def start(self, name: str, *command: object, **environment: str) -> None:
+        """Start a command of `flames deploy`, with more variables of its environment."""
+        with (self.root / f"{name}.out").open("wb") as file:
+            self.commands[name] = subprocess.Popen(
+                [sys.executable, str(FLAMES), "deploy", *map(str, command)],
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                cwd=self.root,
+                env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200", **environment},
+            )
+
+    def start_node(self, name: str, **environment: str) -> None:
+        """Start a site's node, in place of one that runs."""
+        if name in self.commands:
+            end(self.commands[name])
+        shard = partition_folder(self.workspace) / "shards" / f"{name}.h5"
+        folder = self.deployment.site(name).path
+        self.start(name, "node", "--site", folder, "--shard", shard, **environment)
 
     def said(self, who: str) -> str:
         return (self.root / f"{who}.out").read_text(encoding="utf-8")
@@ -80,28 +99,22 @@ def make_cluster(
     afterwards."""
     partition(PartitionConfig(workspace=workspace, datasets=SITES, split=split, overwrite=True))
     deployment = init_deployment(root / "deployment", "localhost", free_port(), list(sites), 30)
-    started: dict[str, subprocess.Popen[bytes]] = {}
+    yield from start_cluster(workspace, root, deployment, sites)
 
-    def start(name: str, *command: object) -> None:
-        with (root / f"{name}.out").open("wb") as file:
-            started[name] = subprocess.Popen(
-                [sys.executable, str(FLAMES), "deploy", *map(str, command)],
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                cwd=root,
-                env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"},
-            )
 
+def start_cluster(
+    workspace: Path, root: Path, deployment: Deployment, sites: tuple[str, ...]
+) -> Iterator[Cluster]:
+    """Start the server of `deployment` and a node for each of `sites`; end them all afterwards."""
+    found = Cluster(root, workspace, deployment)
     try:
-        start("server", "server", "--deployment", deployment.path, "--bind", "127.0.0.1")
-        found = Cluster(root, workspace, deployment, started)
+        found.start("server", "server", "--deployment", deployment.path, "--bind", "127.0.0.1")
         wait_for(lambda: "ready at localhost" in found.said("server"), "the server")
         for name in sites:
-            shard = partition_folder(workspace) / "shards" / f"{name}.h5"
-            start(name, "node", "--site", deployment.site(name).path, "--shard", shard)
+            found.start_node(name)
         yield found
     finally:
-        for process in started.values():
+        for process in found.commands.values():
             end(process)
 
 

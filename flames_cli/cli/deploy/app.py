@@ -2,6 +2,7 @@
 
 import typer
 
+from flames_cli.cli.deploy.allow import allow
 from flames_cli.cli.deploy.check import check
 from flames_cli.cli.deploy.init import add, init, key, remove, renew
 from flames_cli.cli.deploy.node import node
@@ -20,6 +21,7 @@ deploy = typer.Typer(
 deploy.command(rich_help_panel=SET_UP)(init)
 deploy.command(rich_help_panel=SET_UP)(add)
 deploy.command(rich_help_panel=SET_UP)(remove)
+deploy.command(rich_help_panel=SET_UP)(allow)
 deploy.command(rich_help_panel=SET_UP)(key)
 deploy.command(rich_help_panel=SET_UP)(renew)
 deploy.command(rich_help_panel=RUN)(check)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flames_cli.cli.deploy.options import DEFAULT_DEPLOYMENT
+from flames_cli.cli.deploy.options import DEFAULT_DEPLOYMENT, choose_folder
 from flames_cli.cli.options import Json
 from flames_cli.cli.text import count
 from flames_cli.errors import PROBLEMS, FlamesError
@@ -71,13 +71,9 @@ def _check(
     from flames_cli.stages.deploy.check import check_node, check_server
     from flames_cli.store.deployment.folders import read_deployment, read_site
 
-    here = Path()
-    if site is None and deployment is None and (here / "site.toml").is_file():
-        site = here
-    if site is not None:
-        if deployment is not None:
-            raise FlamesError("--deployment is for the server and --site for a site; pass one of them")
-        read = read_site(site)
+    chosen = choose_folder(deployment, site)
+    if chosen is not None:
+        read = read_site(chosen)
         return f"site {read.name}", check_node(read, shards, superlink)
     if shards or superlink is not None:
         raise FlamesError("--shard and --superlink are for a site; pass its folder with --site")

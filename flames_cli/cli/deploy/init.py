@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flames_cli.cli.deploy.options import DEFAULT_DEPLOYMENT, DeploymentFolder
+from flames_cli.cli.deploy.options import DEFAULT_DEPLOYMENT, Allow, DeploymentFolder
 from flames_cli.cli.options import Json
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def init(
     port: Annotated[int, typer.Option("--port", help="TCP port of the server.")] = 9092,
     days: Days = DEFAULT_DAYS,
     out: Annotated[Path, typer.Option("--out", help="Folder to create.")] = DEFAULT_DEPLOYMENT,
+    allow: Allow = None,
     json_output: Json = False,
 ) -> None:
     """Make a deployment: certificates, and a folder with its own keys for every site."""
@@ -38,7 +39,7 @@ def init(
     from flames_cli.cli.render import print_json
     from flames_cli.stages.deploy.init import init_deployment
 
-    made = init_deployment(out, host, port, site, days)
+    made = init_deployment(out, host, port, site, days, allow or ())
     if json_output:
         print_json(deployment_json(made))
     else:
@@ -55,6 +56,7 @@ def add(
             show_default="a new key pair",
         ),
     ] = None,
+    allow: Allow = None,
     deployment: DeploymentFolder = DEFAULT_DEPLOYMENT,
     json_output: Json = False,
 ) -> None:
@@ -64,7 +66,7 @@ def add(
     from flames_cli.stages.deploy.init import add_site
     from flames_cli.store.deployment.folders import read_deployment
 
-    made = add_site(read_deployment(deployment), name, public_key)
+    made = add_site(read_deployment(deployment), name, public_key, allow or ())
     if json_output:
         print_json(site_json(made))
     else:
@@ -136,7 +138,12 @@ def renew(
 def deployment_json(deployment: "Deployment") -> dict[str, Any]:
     """Return the folders and names of a deployment, without keys."""
     sites = [site_json(deployment.site(name)) for name in deployment.sites]
-    return {"deployment": str(deployment.path), "superlink": deployment.superlink, "sites": sites}
+    return {
+        "deployment": str(deployment.path),
+        "superlink": deployment.superlink,
+        "sites": sites,
+        "plugins": list(deployment.plugins),
+    }
 
 
 def site_json(site: "Site") -> dict[str, Any]:
@@ -162,6 +169,8 @@ def _print_site(console: "Console", site: "Site") -> None:
         )
     else:
         _say(console, "  it contains no private key: the site adds its own node.key")
+    if site.plugins:
+        _say(console, f"  its owner installs the plug-ins: pip install {' '.join(site.plugins)}")
 
 
 def _say(console: "Console", line: str) -> None:

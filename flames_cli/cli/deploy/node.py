@@ -75,11 +75,16 @@ def node(
 
 
 def _print_node(console: "Console", site: "Site", settings: "NodeSettings", profile: "Profile") -> None:
+    from flames_cli.stages.deploy.plugins import describe_pins
+
     scores = "every test case's score" if settings.per_case else "mean scores"
+    allowed = f"plug-in packages that a run may use: {describe_pins(site.plugins)}"
+    plugins = [allowed] if site.plugins else []
     for line in (
         f"site {site.name}: {profile.modality}, {profile.organ}, {profile.n_train} training images"
         f" (takes part with {settings.min_examples} or more)",
         f"sent to the server: weights, counts and {scores}; no image, mask or path",
+        *plugins,
         f"own model after the last round: {site.models / 'RUN'}",
         f"server {site.superlink}; Ctrl-C ends the node",
     ):

@@ -89,6 +89,8 @@ def _details(run: "RunStatus") -> "Iterator[str]":
     yield run.state
     if run.clients_out:
         yield f"not in the last round: {', '.join(run.clients_out)}"
+    for node, reason in run.rejected.items():
+        yield f"{node} cannot join: {reason}"
     if run.without_model:
         yield f"have not stored their own model: {', '.join(run.without_model)}"
     if not run.name:

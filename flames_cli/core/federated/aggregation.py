@@ -13,6 +13,7 @@ from flames_cli.core.federated.algorithm import Algorithm
 from flames_cli.core.federated.blends import make_blend
 from flames_cli.core.federated.candidates import Candidates
 from flames_cli.core.federated.choice import Preference, presence_reason, update
+from flames_cli.core.federated.plugin_blend import Place
 from flames_cli.core.federated.privacy import NoiseKey, Release
 from flames_cli.core.federated.reports import (
     Entries,
@@ -50,6 +51,9 @@ class RoundSettings:
 
 
 PLAIN = RoundSettings()
+
+BLEND_STATE = "blend"
+"""Kind of the server's state that a plug-in's blend stores for the next round."""
 
 
 def apply_round(
@@ -111,6 +115,7 @@ class _Round:
                 entries or Entries.of(start),
                 Release(key=noise, round=state.round + 1, group=name) if noise else None,
                 settings.shelf,
+                Place(name, state.round + 1, state.optimiser_state.get(name, {}).get(BLEND_STATE, {})),
             )
             for name, start in state.server.items()
         }
@@ -207,6 +212,7 @@ class _Round:
                 n = group.n_reports if n_clients is None else n_clients.get(name, 0)
                 server[name], optimiser_state[name] = group.finish(optimiser_state.get(name, {}), round_, n)
                 personal = personal.replaced_by(group.personal())
+                optimiser_state[name] |= group.state()
         after = State(
             round=round_,
             server=server,
@@ -251,6 +257,7 @@ class _ModelGroup:
         entries: Entries,
         release: Release | None,
         shelf: Shelf,
+        place: Place,
     ) -> None:
         self._algorithm = algorithm
         self._start = start
@@ -258,7 +265,7 @@ class _ModelGroup:
         self._shared = entries.shared_of(start)
         self._parameters = entries.parameters_of(start)
         self._style = select(start, entries.style)
-        self._blend = make_blend(algorithm, start, entries, release, shelf)
+        self._blend = make_blend(algorithm, start, entries, release, shelf, place)
         self._control = RunningSum()
         self.n_reports = 0
 
@@ -307,6 +314,7 @@ class _ModelGroup:
 
     def finish(self, old: OptimiserState, round_: int, n_clients: int) -> tuple[Weights, dict[str, Weights]]:
         """Return the group's new model and optimiser state; entries that are not shared are unchanged."""
+        self._blend.n_clients = n_clients
         # A mean of equal numbers may differ in its last bit.
         kept = select(self._start, self.entries.frozen)
         blend = {**self._start, **self._blend.server(), **kept}
@@ -318,7 +326,8 @@ class _ModelGroup:
         model = {**blend, **stepped}
         if self._algorithm.ema:
             changed |= average_step(self.entries.shared_of(model), old, self._algorithm.ema)
-        return model, {**old, **changed}
+        stored = {kind: one for kind, one in {**old, **changed}.items() if kind != BLEND_STATE}
+        return model, stored
 
     def _step(self, blend: Weights, old: OptimiserState, round_: int) -> tuple[Weights, dict[str, Weights]]:
         if self._algorithm.server_steps_by_adam:
@@ -330,3 +339,8 @@ class _ModelGroup:
     def personal(self) -> Mapping[str, Weights]:
         """Return the entries that differ from client to client, by client."""
         return self._blend.personal()
+
+    def state(self) -> dict[str, Weights]:
+        """Return what the blend stores for the next round, by kind; call it last."""
+        found = self._blend.state()
+        return {BLEND_STATE: found} if found else {}

@@ -1,13 +1,28 @@
 """The definition of an algorithm. Imports no numpy, so that the command line lists algorithms quickly."""
 
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from flames_cli.errors import FlamesError
+from flames_cli.plugins import describe_error
 
-LocalUpdate = Literal["plain", "fedgs", "fedgs-unscaled", "fedprox", "scaffold"]
-Groups = Literal["all", "modality", "none"]
-Blend = Literal["mean", "flames", "fedbn", "fednova", "adaptive"]
+if TYPE_CHECKING:
+    from flames_cli.core.federated.blend import Blend
+
+LOCAL_UPDATES = ("plain", "fedgs", "fedgs-unscaled", "fedprox", "scaffold")
+"""Local update rules by name; a plug-in may give a class."""
+GROUPS = ("all", "modality", "none")
+"""Model groups by name; a plug-in may give a function."""
+BLENDS = ("mean", "flames", "fedbn", "fednova", "adaptive")
+"""Blends by name; a plug-in may give a class."""
+ALL = "all"
+"""Model group of all clients."""
+_GROUP = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]{0,63}")
+"""Pattern of the name of a plug-in's model group, which becomes part of the names of files."""
+GroupOf = Callable[[str, str], str]
+"""group_of(client, modality) returns the name of a client's model group."""
 Weight = Literal["examples", "steps", "uniform"]
 ServerStep = Literal["replace", "adam"]
 Aggregation = Literal["mean", "median", "trimmed-mean", "krum"]
@@ -41,18 +56,22 @@ class Privacy:
 class Algorithm:
     """Three independent choices (local update, model groups, blend) and the options of the server.
 
+    Each choice is a name of this package, or a part of a plug-in.
+
     Raises:
         FlamesError: the server momentum is outside [0, 1) or combined with Adam; the server learning rate is
             not above 0; the decay is outside [0, 1); a robust mean is asked for although the algorithm does
-            not take one plain mean.
+            not take one plain mean; pooled clients have model groups of a plug-in.
     """
 
-    local_update: LocalUpdate
-    """Local update rule: how a client trains and what it reports."""
-    groups: Groups
-    """Model groups: one model for all clients, one for each modality, or one for each client."""
-    blend: Blend
-    """Rule that makes models from the reports of a group."""
+    local_update: str | type[Any]
+    """Local update rule, one of LOCAL_UPDATES or a subclass of `LocalUpdate`: how a client trains and what it
+    reports."""
+    groups: str | GroupOf
+    """Model groups, one of GROUPS (one model for all clients, for each modality, or for each client), or a
+    function that always returns the same group for the same client and modality."""
+    blend: "str | type[Blend]"
+    """Rule that makes models from the reports of a group: one of BLENDS, or a class."""
     weight: Weight = "examples"
     """Weight of a report in the mean."""
     server: ServerStep = "replace"
@@ -73,8 +92,15 @@ class Algorithm:
     can."""
     privacy: Privacy | None = None
     """Differential privacy: clients clip their updates, and the server adds noise to their uniform mean."""
+    plugin: str = ""
+    """Strategy and package of the plug-in that gives this algorithm, for messages; empty: built in."""
 
     def __post_init__(self) -> None:
+        if self.pooled and callable(self.groups):
+            raise FlamesError(
+                f"{self.label} pools the clients of model groups that a function gives, expected groups by "
+                "name; write groups='modality' or pooled=False"
+            )
         if not 0 <= self.server_momentum < 1:
             raise FlamesError(f"server momentum is {self.server_momentum}, expected 0 or more and below 1")
         if not 0 < self.server_lr < float("inf"):
@@ -93,19 +119,30 @@ class Algorithm:
             )
 
     @property
+    def label(self) -> str:
+        """Strategy and package, for messages about a part of a plug-in."""
+        return self.plugin or "this strategy"
+
+    @property
     def clients_correct_gradients(self) -> bool:
         """True if clients and server exchange control variates, which correct every gradient (SCAFFOLD)."""
         return self.local_update == "scaffold"
 
     @property
     def has_client_state(self) -> bool:
-        """True if clients must store something between rounds: SCAFFOLD's control variates."""
-        return self.clients_correct_gradients
+        """True if clients must store something between rounds: SCAFFOLD's control variates, or the state of
+        a plug-in's rule."""
+        return self.clients_correct_gradients or bool(getattr(self.local_update, "keeps_state", False))
 
     @property
     def clients_share_models(self) -> bool:
         """True if several clients may train the same model."""
         return self.groups != "none"
+
+    @property
+    def has_one_model(self) -> bool:
+        """True if all clients train the same model."""
+        return self.groups == ALL
 
     @property
     def server_steps_by_adam(self) -> bool:
@@ -118,17 +155,24 @@ class Algorithm:
         return not self.clients_share_models or self.pooled
 
     @property
+    def averages(self) -> bool:
+        """True if models are plain means of several clients' reports, which the server may step towards with
+        momentum."""
+        return self.blend == "mean" and not self.alone
+
+    @property
     def takes_one_mean(self) -> bool:
         """True if the server takes one plain mean of weights for each group, and nothing else.
 
         Only such a mean can be replaced by a robust one, or be hidden by noise.
         """
-        return self.blend == "mean" and not self.clients_correct_gradients and not self.alone
+        return self.averages and not self.clients_correct_gradients
 
     @property
     def needs_steps(self) -> bool:
         """True if a report can be used only together with its number of steps."""
-        return self.weight == "steps" or self.blend == "fednova"
+        by_blend = self.blend == "fednova" or bool(getattr(self.blend, "needs_steps", False))
+        return self.weight == "steps" or by_blend
 
     @property
     def clients_choose(self) -> bool:
@@ -136,5 +180,28 @@ class Algorithm:
         return self.blend == "adaptive"
 
     def model_group_of(self, client: str, modality: str) -> str:
-        """Return the name of the model group of this client."""
-        return {"all": "all", "modality": modality, "none": client}[self.groups]
+        """Return the name of the model group of this client.
+
+        Raises:
+            FlamesError: a plug-in's function fails, or returns no name of a model group.
+        """
+        if callable(self.groups):
+            return self._group_of_plugin(self.groups, client, modality)
+        return {"all": ALL, "modality": modality, "none": client}[self.groups]
+
+    def _group_of_plugin(self, groups: GroupOf, client: str, modality: str) -> str:
+        """Return the name of a plug-in's model group; `all` has another meaning for evaluations."""
+        try:
+            name = groups(client, modality)
+        except Exception as error:  # a plug-in may raise anything
+            raise FlamesError(
+                f"{self.label}: its groups fail for client '{client}' of modality {modality} "
+                f"({describe_error(error)}); correct the plug-in"
+            ) from error
+        if type(name) is not str or name == ALL or not (name in (client, modality) or _GROUP.fullmatch(name)):
+            raise FlamesError(
+                f"{self.label}: its groups give {name!r:.80} for client '{client}' of modality {modality}, "
+                f"expected the client, the modality, or at most 64 letters, digits and ' ._+-', not '{ALL}'; "
+                "correct the plug-in"
+            )
+        return name

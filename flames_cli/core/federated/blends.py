@@ -6,9 +6,10 @@ import numpy as np
 
 from flames_cli.arrays import Weights
 from flames_cli.core.federated.adaptive_blend import AdaptiveBlend
-from flames_cli.core.federated.algorithm import Algorithm, Weight
+from flames_cli.core.federated.algorithm import BLENDS, Algorithm, Weight
 from flames_cli.core.federated.blend import Blend
 from flames_cli.core.federated.flames_blend import FlamesBlend
+from flames_cli.core.federated.plugin_blend import Place, PluginBlend
 from flames_cli.core.federated.privacy import PrivateMean, Release
 from flames_cli.core.federated.reports import Entries, Report, select
 from flames_cli.core.federated.robust import robust_mean, shortage
@@ -123,11 +124,15 @@ def make_blend(
     entries: Entries,
     release: Release | None = None,
     shelf: Shelf = IN_MEMORY,
+    place: Place = Place(),  # noqa: B008 (it is frozen)
 ) -> Blend:
-    """Return the blend of `algorithm` for a group whose model is `start`; privacy needs a `release`.
+    """Return the blend of `algorithm` for a group whose model is `start`; privacy needs a `release`, and a
+    plug-in's class the `place` of the blend.
 
     Raises:
-        ValueError: an algorithm with privacy has no release to draw noise for, or does not take a mean.
+        ValueError: an algorithm with privacy has no release to draw noise for, or does not take a mean; or
+            the blend has no such name.
+        FlamesError: a plug-in's class fails.
     """
     if algorithm.aggregation != "mean":
         return RobustBlend(start, entries, algorithm, shelf)
@@ -146,3 +151,7 @@ def make_blend(
             return AdaptiveBlend(shelf)
         case "fednova":
             return FedNovaBlend(start, entries)
+        case str():
+            raise ValueError(f"got blend {algorithm.blend!r}, expected a class or one of {BLENDS}")
+        case _:
+            return PluginBlend(algorithm, start, entries, place, shelf)

@@ -15,7 +15,7 @@ from flames_cli.stages.compare.lines import Line
 from flames_cli.stages.compare.notes import notes_of
 from flames_cli.stages.compare.statistics import Difference, Fairness, Mean
 from flames_cli.stages.compare.tables import Scores, Tables, family_of
-from flames_cli.store.evaluations import EvaluationFile
+from flames_cli.store.evaluations import METRIC_FACTS, EvaluationFile
 from flames_cli.store.files.aside import keep_others, set_aside
 from flames_cli.store.files.atomic import finite, replacing_folder, write_csv, write_json, write_text
 from flames_cli.store.files.locks import in_turn
@@ -152,7 +152,10 @@ def _identity(result: Comparison) -> dict[str, Any]:
 
 
 def _run_json(evaluation: EvaluationFile) -> dict[str, Any]:
-    options = {name: value for name, value in evaluation.options.items() if name != "round"}
+    # Metrics of plug-ins change no other number.
+    options = {
+        name: value for name, value in evaluation.options.items() if name not in ("round", METRIC_FACTS)
+    }
     members = [
         {
             **{name: getattr(run, name) for name in ("name", "strategy", "seed", "fold", "round")},

@@ -1,17 +1,19 @@
 """Evaluations of the runs of a comparison: those that are there, and others that are made first."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flames_cli.config import CompareConfig, EvaluateConfig, FederateConfig, Wanted, check_section
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.stages.compare.lines import Pools
+from flames_cli.stages.compare.metrics import of_plugins
 from flames_cli.stages.evaluate.stage import evaluate, find_evaluation
 from flames_cli.stages.progress import Progress
 from flames_cli.stages.rounds import choose_round, read_run_rounds
 from flames_cli.store.evaluations import (
     CASES,
+    METRIC_FACTS,
     SUMMARY,
     VOLUMES,
     CaseScore,
@@ -53,6 +55,7 @@ def gather_evaluations(config: CompareConfig, progress: Progress) -> tuple[list[
             "leave --round out, or name runs only"
         )
     rounds, notes = _choose_rounds(config, [run for run in config.runs if run not in named])
+    _check_named(named, of_plugins(config.metrics))
     found = [
         _read(named[run], run, made_now=False)
         if run in named
@@ -60,6 +63,21 @@ def gather_evaluations(config: CompareConfig, progress: Progress) -> tuple[list[
         for run in config.runs
     ]
     return found, [*notes, *(_describe(one) for one in found if one.folder in named.values())]
+
+
+def _check_named(named: Mapping[str, Path], metrics: Sequence[str]) -> None:
+    """Check that evaluations that are read as they are have these metrics of plug-ins.
+
+    Raises:
+        FlamesError: one does not.
+    """
+    for name, folder in named.items():
+        there = read_evaluation_file(folder / SUMMARY).options.get(METRIC_FACTS, {})
+        if missing := [metric for metric in metrics if metric not in there]:
+            raise FlamesError(
+                f"got --metric {missing[0]}, and the evaluation {name} was made without it; make it again "
+                f"with `flames evaluate --metric {missing[0]}`, or name the run instead"
+            )
 
 
 def _find_named(workspace: Path, name: str) -> Path | None:
@@ -92,6 +110,7 @@ def _gather(config: CompareConfig, run: str, wanted: Wanted | None, progress: Pr
         device=config.device,
         precision=config.precision,
         overlays=False,
+        metrics=of_plugins(config.metrics),
     )
     folder = find_evaluation(options)
     made_now = folder is None

@@ -1,14 +1,15 @@
 """Metrics of a comparison: the value of each in one line of cases.csv or volumes.csv."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from flames_cli.core.scores.extra_metrics import METRICS
 from flames_cli.core.scores.metrics import Counts
 from flames_cli.stages.evaluate.parts import has_lesion
 from flames_cli.stages.evaluate.rows import penalise
-from flames_cli.store.evaluations import CaseScore, VolumeScore
+from flames_cli.store.evaluations import METRIC, CaseScore, VolumeScore
 
 Score: TypeAlias = CaseScore | VolumeScore
 Reader: TypeAlias = Callable[[Any], float | None]
@@ -91,7 +92,7 @@ def _distances() -> dict[str, Column]:
     return found
 
 
-COLUMNS: dict[str, Column] = {
+_BUILT_IN: dict[str, Column] = {
     "dice": Column("Dice", _field("dice"), _field("dice")),
     "iou": Column("IoU", _field("iou"), lambda score: _counts(score).iou()),
     "pixel_accuracy": Column(
@@ -119,22 +120,64 @@ COLUMNS: dict[str, Column] = {
     ),
     "lesion_f1": Column("lesion F1", _lesion_f1, _lesion_f1),
 }
+
+
+class _Columns(dict[str, Column]):
+    """The metrics; those of plug-ins are made when they are looked up."""
+
+    def __missing__(self, column: str) -> Column:
+        """Return the metric of a plug-in, whose column is called `metric_NAME`.
+
+        Raises:
+            FlamesError: no plug-in has such a metric.
+        """
+        name = column.removeprefix(METRIC)
+        found = METRICS.look_up(name)
+
+        def read(score: Score) -> float | None:
+            return score.metrics.get(name)
+
+        return Column(name, read, read, higher_is_better=found.higher_is_better, unit=found.unit)
+
+
+class _Options(dict[str, tuple[str, ...]]):
+    """The values of --metric; other values are names of plug-ins' metrics."""
+
+    def __missing__(self, option: str) -> tuple[str, ...]:
+        return (f"{METRIC}{option}",)
+
+
+COLUMNS = _Columns(_BUILT_IN)
 """Each metric by its name in the CSVs."""
 
-OPTIONS: dict[str, tuple[str, ...]] = {
-    "dice": ("dice",),
-    "iou": ("iou",),
-    "accuracy": ("pixel_accuracy",),
-    "sensitivity": ("sensitivity",),
-    "precision": ("precision",),
-    "hd95": ("hd95_mm_penalised", "hd95_px_penalised"),
-    "assd": ("assd_mm_penalised", "assd_px_penalised"),
-    "hausdorff": ("hausdorff_px_penalised",),
-    "nsd": ("nsd_2mm",),
-    "volume-error": ("volume_error_ml",),
-    "lesion-f1": ("lesion_f1",),
-}
+OPTIONS = _Options(
+    {
+        "dice": ("dice",),
+        "iou": ("iou",),
+        "accuracy": ("pixel_accuracy",),
+        "sensitivity": ("sensitivity",),
+        "precision": ("precision",),
+        "hd95": ("hd95_mm_penalised", "hd95_px_penalised"),
+        "assd": ("assd_mm_penalised", "assd_px_penalised"),
+        "hausdorff": ("hausdorff_px_penalised",),
+        "nsd": ("nsd_2mm",),
+        "volume-error": ("volume_error_ml",),
+        "lesion-f1": ("lesion_f1",),
+    }
+)
 """Columns of each value of --metric: a row of a table has the first that all its cases have in all runs."""
+
+
+def of_plugins(options: Sequence[str]) -> tuple[str, ...]:
+    """Return those values of --metric that are metrics of plug-ins.
+
+    Raises:
+        FlamesError: one is neither that nor built in.
+    """
+    found = tuple(option for option in options if option not in OPTIONS)
+    for option in found:
+        METRICS.look_up(option)
+    return found
 
 
 def without_penalty(column: str) -> str:

@@ -5,6 +5,7 @@ from flames_cli.config import MAX_NAME, CompareConfig
 from flames_cli.errors import FlamesError
 from flames_cli.stages.compare.files import Comparison, write_comparison
 from flames_cli.stages.compare.inputs import Evaluated, check_same_tests, gather_evaluations
+from flames_cli.stages.compare.metrics import OPTIONS, of_plugins
 from flames_cli.stages.compare.pictures import draw_comparison
 from flames_cli.stages.compare.samples import choose_scores, pool_scores
 from flames_cli.stages.compare.tables import make_tables
@@ -17,20 +18,22 @@ def compare(config: CompareConfig, progress: Progress = silent) -> Comparison:
 
     Raises:
         MissingArtifact: there is no such run, or it has no checkpoint.
-        FlamesError: no run is named, the runs have different test patients, or no case has a metric.
+        FlamesError: no run is named, the runs have different test patients, or no case has a metric, or it
+            is not known.
     """
     if not config.runs:
         raise FlamesError(
             "got no run to compare, expected one or more; name them after the command, as in "
             "`flames compare flames fedavg`"
         )
+    extra = of_plugins(config.metrics)
     found, notes = gather_evaluations(config, progress)
     pools = [
         pool_scores(choose_scores(one.cases, one.volumes, config.protocol, one.content.run)) for one in found
     ]
     check_same_tests(found, pools)
     progress("compare", 0, 1)
-    tables = make_tables(pools, config.by, config.metrics[0], config.seed)
+    tables = make_tables(pools, config.by, config.metrics[0], config.seed, (*OPTIONS, *extra))
     progress("compare", 1, 1)
     name = config.name or default_name(config)
     result = Comparison(

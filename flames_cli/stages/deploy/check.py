@@ -12,6 +12,7 @@ from flames_cli.stages.deploy.check_files import (
 )
 from flames_cli.stages.deploy.check_machine import check_device, check_machine, check_shards
 from flames_cli.stages.deploy.findings import Finding
+from flames_cli.stages.deploy.plugins import check_plugins
 from flames_cli.store.deployment.folders import Deployment, Site
 
 
@@ -22,6 +23,7 @@ def check_server(deployment: Deployment) -> list[Finding]:
         *check_server_files(deployment),
         *check_site_keys(deployment),
         check_port(deployment.port, deployment.ca_certificate),
+        *check_plugins(deployment.plugins),
         *check_machine(deployment.path),
     ]
 
@@ -41,6 +43,7 @@ def check_node(site: Site, shards: Sequence[Path] = (), superlink: str | None = 
         *check_authority(site.ca_certificate),
         *check_node_key(site),
         *check_shards(shards),
+        *check_plugins(site.plugins),
         *check_machine(site.path),
         check_device(),
         *check_connection(superlink or site.superlink, site.ca_certificate),

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from flames_cli.core.addresses import check_host, check_port
 from flames_cli.errors import FlamesError
+from flames_cli.stages.deploy.plugins import pin_installed, with_pins
 from flames_cli.store.deployment.certificates import make_authority, make_server_certificate
 from flames_cli.store.deployment.folders import (
     Deployment,
@@ -27,7 +28,9 @@ from flames_cli.store.files.atomic import reason_of
 LONGEST_DAYS = 36500
 
 
-def init_deployment(out: Path, host: str, port: int, sites: Sequence[str], days: int) -> Deployment:
+def init_deployment(
+    out: Path, host: str, port: int, sites: Sequence[str], days: int, plugins: Sequence[str] = ()
+) -> Deployment:
     """Make a deployment: an authority, the server's certificate, and for each site a folder with a key pair.
 
     Args:
@@ -36,17 +39,20 @@ def init_deployment(out: Path, host: str, port: int, sites: Sequence[str], days:
         port: port of the server.
         sites: names of the sites.
         days: number of days for which the server's certificate is valid.
+        plugins: packages whose plug-ins its runs may use, as PACKAGE or PACKAGE==VERSION.
 
     Raises:
-        FlamesError: `out` is not empty, or the host, the port, a name or the number of days is not allowed.
+        FlamesError: `out` is not empty, the host, the port, a name or the number of days is not allowed, or a
+            package is not installed here.
     """
     host = check_host(host)
     check_port(port)
     _check_days(days)
     names = _check_names(sites, ())
     _check_free(out)
+    pins = pin_installed(plugins)
     with _complete_folder(out) as folder:
-        made = Deployment(folder, host, port, names)
+        made = Deployment(folder, host, port, names, pins)
         make_authority(made.ca_certificate, made.ca_key, days)
         _certify(made, days)
         for name in names:
@@ -56,17 +62,24 @@ def init_deployment(out: Path, host: str, port: int, sites: Sequence[str], days:
     return replace(made, path=out)
 
 
-def add_site(deployment: Deployment, name: str, public_key: Path | None = None) -> Site:
+def add_site(
+    deployment: Deployment, name: str, public_key: Path | None = None, plugins: Sequence[str] = ()
+) -> Site:
     """Make the folder of another site; without a private key if the site made the key of `public_key` itself.
 
+    The site may use the deployment's plug-in packages, and `plugins`, which then belong to the deployment
+    too.
+
     Raises:
-        FlamesError: the name is not allowed or in use, or the key is invalid or another site's.
+        FlamesError: the name is not allowed or in use, the key is invalid or another site's, or a package is
+            not installed here.
     """
     _check_names([name], deployment.sites)
     known = read_public_key(public_key) if public_key else None
     if known:
         _check_new_key(deployment, known)
-    site = deployment.site(name)
+    pins = with_pins(deployment.plugins, pin_installed(plugins))
+    site = replace(deployment.site(name), plugins=pins)
     if site.path.exists():
         raise FlamesError(
             f"{site.path} exists already and is not overwritten; move it away or choose another name"
@@ -76,7 +89,7 @@ def add_site(deployment: Deployment, name: str, public_key: Path | None = None) 
         _fill(begun, deployment.ca_certificate, known)
         write_public_key(deployment.node_key(name), read_public_key(begun.public_key))
     # Last: a running server reads the new sites here, and needs their keys then.
-    write_deployment(replace(deployment, sites=(*deployment.sites, name)))
+    write_deployment(replace(deployment, sites=(*deployment.sites, name), plugins=pins))
     return site
 
 

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,12 +11,14 @@ from pathlib import Path
 from flames_cli.core.addresses import split_address
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.fed.node import SHARD_SEPARATOR, NodeSettings, read_profile
-from flames_cli.flower.processes import child_environment, free_port, start, stop
+from flames_cli.flower.processes import free_port, node_environment, start, stop
 from flames_cli.flower.toml_pairs import config_pairs
+from flames_cli.plugins.packages import pins_of
 from flames_cli.stages.deploy.check_files import check_authority
 from flames_cli.stages.deploy.findings import require_sound
 from flames_cli.stages.deploy.foreground import Notify, uninterrupted, until_signal
 from flames_cli.stages.deploy.node_log import LogReader
+from flames_cli.stages.deploy.plugins import check_plugins
 from flames_cli.stages.deploy.rejection import explain_rejection
 from flames_cli.store.deployment.folders import Site, check_site_name, read_site
 from flames_cli.store.files.locks import HOLDER, locked
@@ -104,6 +106,11 @@ def join(
     if not insecure:
         _check_files(site)
         require_sound(check_authority(site.ca_certificate), notify)
+    for finding in check_plugins(site.plugins):
+        # A node takes part in the runs that need no such package, for which nothing is wrong.
+        if finding.state == "problem":
+            notify(f"{finding.what}: a run that needs it rejects this site; {finding.fix}")
+    environment = node_environment(site.flower_home, pins_of(site.plugins))
     log = site.path / LOG
     with until_signal(), locked(site.path / NODE, BUSY):
         n_failed = 0
@@ -111,7 +118,7 @@ def join(
             reader = LogReader(log, site.superlink, str if insecure else partial(explain_rejection, site))
             reader.skip()
             command = node_command(site, settings, insecure, free_port())
-            _run_once(command, site.flower_home, reader, notify, pause)
+            _run_once(command, environment, reader, notify, pause)
             n_failed = 0 if reader.connected else n_failed
             seconds = RETRY_SECONDS[min(n_failed, len(RETRY_SECONDS) - 1)]
             n_failed += 1
@@ -120,10 +127,14 @@ def join(
 
 
 def _run_once(
-    command: Sequence[str], home: Path, reader: LogReader, notify: Notify, pause: Callable[[float], None]
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    reader: LogReader,
+    notify: Notify,
+    pause: Callable[[float], None],
 ) -> None:
     """Run Flower's node until it ends by itself."""
-    process = start(command, reader.path, child_environment(home))
+    process = start(command, reader.path, environment)
     try:
         while True:
             ended = process.poll() is not None

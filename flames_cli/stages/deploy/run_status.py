@@ -1,7 +1,7 @@
 """Runs of a server in words: Flower's list, joined with the folders of the runs."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from statistics import fmean
 
@@ -9,6 +9,7 @@ from flames_cli.config import FederateConfig, check_section
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.fed.submitted_runs import SubmittedRun
 from flames_cli.flower.control_api import RunRecord
+from flames_cli.stages.federate.run_log import read_rejected
 from flames_cli.stages.rounds import read_run_rounds
 from flames_cli.store.clients import read_clients
 from flames_cli.store.files.locks import is_locked, rounds_of
@@ -41,6 +42,8 @@ class RunStatus:
     """Clients whose report of the last round was accepted."""
     clients_out: tuple[str, ...] = ()
     """Clients that have joined the run, and were not in the last round."""
+    rejected: Mapping[str, str] = field(default_factory=dict)
+    """Nodes that could not join, with the reason."""
     without_model: tuple[str, ...] = ()
     """Clients of a finished run that have not stored their own model."""
     dice: float | None = None
@@ -85,7 +88,8 @@ def _with_folder(status: RunStatus, run: RunFolder, newest: RunRecord) -> RunSta
     tables = read_config(run.config)
     config = check_section(FederateConfig, tables.get("federate", {}), where=f"{run.config}: ")
     lines = read_rounds(run.rounds)
-    status = replace(status, strategy=config.strategy, rounds=config.rounds)
+    rejected = read_rejected(run.log)
+    status = replace(status, strategy=config.strategy, rounds=config.rounds, rejected=rejected)
     clients = read_clients(run.joined_clients)
     if lines:
         accepted = tuple(lines[-1]["accepted"])

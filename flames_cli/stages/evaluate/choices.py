@@ -24,20 +24,28 @@ from flames_cli.learn.data import ShardDataset
 from flames_cli.learn.predict import THRESHOLD, MaskRule, Tta
 from flames_cli.learn.segment import Segmenter
 from flames_cli.learn.train_options import ENOUGH_PATIENTS
+from flames_cli.stages.evaluate.measuring import Wanted
 from flames_cli.stages.evaluate.models_under_test import HeldOutCases
 from flames_cli.store.volumes import find_volumes
 
 
 @dataclass(frozen=True, slots=True)
 class MaskOptions:
-    """Options of `flames evaluate` that change the predicted masks, which are off by default, or how lesions
-    are matched."""
+    """Options of `flames evaluate` that change the predicted masks, which are off by default, or what is
+    measured of them."""
 
     threshold: float | Literal["auto"] = THRESHOLD
     tta: Tta = "none"
     postprocess: Literal["none", "auto"] = "none"
     lesion_iou: float = MIN_IOU
     """Smallest intersection over union of a lesion and the predicted part that finds it, in (0, 1]."""
+    metrics: tuple[str, ...] = ()
+    """Names of metrics of plug-ins."""
+
+    @property
+    def wanted(self) -> Wanted:
+        """Measurements of each case."""
+        return Wanted(self.lesion_iou, self.metrics)
 
     @property
     def need_validation(self) -> bool:

@@ -24,6 +24,7 @@ from flames_cli.store.evaluation_details import (
 )
 from flames_cli.store.evaluations import (
     CASES,
+    METRIC_FACTS,
     SUMMARY,
     VOLUMES,
     CaseScore,
@@ -136,18 +137,28 @@ def write_evaluation(
     return replace(result, aside=aside.name if aside else "")
 
 
-def has_same_models(folder: Path, content: EvaluationFile) -> bool:
-    """Return whether the folder has an evaluation of the same models with the same options."""
+def has_same_models(folder: Path, content: EvaluationFile, at_least: bool = False) -> bool:
+    """Return whether the folder has an evaluation of the same models with the same options.
+
+    It may have fewer metrics of plug-ins, which a new one adds; with `at_least` it must have all, and may
+    have more.
+    """
     try:
         earlier = read_evaluation_file(folder / SUMMARY)
     except FlamesError:  # none yet, a damaged one, or one of another release
         return False
-    return _models_and_options(earlier) == _models_and_options(content)
+    there, wanted = (one.options.get(METRIC_FACTS, {}) for one in (earlier, content))
+    fewer, more = (wanted, there) if at_least else (there, wanted)
+    same_metrics = all(more.get(name) == facts for name, facts in fewer.items())
+    return same_metrics and _models_and_options(earlier) == _models_and_options(content)
 
 
 def _models_and_options(content: EvaluationFile) -> tuple[object, ...]:
-    """Return what decides the scores; the asked round does so by the round of each run."""
-    options = {name: value for name, value in content.options.items() if name != "round"}
+    """Return what decides the scores; the asked round does so by the round of each run.
+
+    Metrics of plug-ins are columns of their own.
+    """
+    options = {name: value for name, value in content.options.items() if name not in ("round", METRIC_FACTS)}
     return content.run, [run.models for run in content.runs], options
 
 

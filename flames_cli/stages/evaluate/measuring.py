@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from flames_cli.arrays import Mask
 from flames_cli.core.imaging.geometry import pixel_after_square
 from flames_cli.core.scores.calibration import Reliability, measure_reliability
-from flames_cli.core.scores.detection import LesionMatches, match_lesions
+from flames_cli.core.scores.detection import MIN_IOU, LesionMatches, match_lesions
+from flames_cli.core.scores.extra_metrics import METRICS
 from flames_cli.core.scores.froc import match_at_thresholds
 from flames_cli.core.scores.metrics import Counts, count_pixels, hausdorff_px, sum_counts
 from flames_cli.core.scores.surfaces import TOLERANCE_MM, SurfaceDistances, surface_dice, surface_distances
@@ -46,12 +47,32 @@ class MaskPair:
     truth: Mask
     raw_shape: tuple[int, int]
     spacing_mm: tuple[float, float]
+    case: str = ""
+    """Data set and case, for messages."""
 
 
-def measure_image(min_iou: float, pair: MaskPair) -> dict[str, Any]:
-    """Return the distances of an image, and its lesions, by column of cases.csv."""
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Measurements of a case."""
+
+    min_iou: float = MIN_IOU
+    """Smallest intersection over union of a lesion and the part that finds it."""
+    metrics: tuple[str, ...] = ()
+    """Names of metrics of plug-ins, which each process loads by itself."""
+
+
+ALWAYS = Wanted()
+"""Measurements where nothing more is asked for."""
+
+
+def measure_image(wanted: Wanted, pair: MaskPair) -> dict[str, Any]:
+    """Return the distances of an image, and its lesions, by column of cases.csv.
+
+    Raises:
+        FlamesError: a plug-in's metric fails, or gives no number.
+    """
     size = len(pair.truth)
-    found = match_lesions(pair.predicted, pair.truth, min_iou)
+    found = match_lesions(pair.predicted, pair.truth, wanted.min_iou)
     in_px = _surfaces(pair, pixel_after_square((1.0, 1.0), pair.raw_shape, size))
     row_mm, column_mm = pair.spacing_mm
     in_mm = (
@@ -69,7 +90,16 @@ def measure_image(min_iou: float, pair: MaskPair) -> dict[str, Any]:
         "diagonal_px": math.hypot(*pair.raw_shape) if in_px else None,
         "diagonal_mm": math.hypot(*sides) if in_mm else None,
         **_lesions(found),
+        "metrics": _extra(wanted, pair, pixel_after_square(pair.spacing_mm, pair.raw_shape, size)),
     }
+
+
+def _extra(
+    wanted: Wanted, pair: "MaskPair | StackPair", spacing_mm: tuple[float, ...]
+) -> dict[str, float | None]:
+    """Return the metrics of plug-ins by name."""
+    masks = pair.predicted, pair.truth
+    return {name: METRICS.look_up(name).value(masks, spacing_mm, pair.case) for name in wanted.metrics}
 
 
 def _surfaces(pair: MaskPair, spacing: tuple[float, float]) -> SurfaceDistances | None:
@@ -87,10 +117,12 @@ class StackPair:
     """Size of a voxel of the stacks; a number is NaN where it is unknown."""
     raw_mm: tuple[float, float]
     """Height and width of a slice before it was made square."""
+    case: str = ""
+    """Data set and volume, for messages."""
 
 
-def measure_volume(min_iou: float, pair: StackPair) -> dict[str, Any]:
-    """Return the figures of a volume by column of volumes.csv.
+def measure_volume(wanted: Wanted, pair: StackPair) -> dict[str, Any]:
+    """Return the figures of a volume by column of volumes.csv. Raises as `measure_image`.
 
     Masks are compared as they are stored, as squares: their padding contains no tumour, and their pixels have
     the size in mm that the resizing gives them.
@@ -106,7 +138,8 @@ def measure_volume(min_iou: float, pair: StackPair) -> dict[str, Any]:
         "sensitivity": _known(counts.sensitivity()),
         "precision": _known(counts.precision()),
         **_in_mm(pair, counts),
-        **_lesions(match_lesions(pair.predicted, pair.truth, min_iou)),
+        **_lesions(match_lesions(pair.predicted, pair.truth, wanted.min_iou)),
+        "metrics": _extra(wanted, pair, pair.voxel_mm),
     }
 
 

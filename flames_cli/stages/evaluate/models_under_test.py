@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from flames_cli.arrays import Weights
-from flames_cli.core.federated.algorithm import Algorithm
+from flames_cli.core.federated.algorithm import ALL, Algorithm
 from flames_cli.core.federated.reports import State
 from flames_cli.core.patient_units import NOUNS
 from flames_cli.learn.data import ShardDataset
@@ -154,15 +154,20 @@ def find_models_under_test(
         yield ModelUnderTest(entry.name, modality, held_out.split, weights, clients=(entry,))
         return
     by_name = wanted not in ("", ALL_MODELS)
-    for one in list_server_models(partition.clients, algorithm, state):
-        known = partition.modalities if one.group == "all" else [one.modality]
+    listed = list_server_models(partition.clients, algorithm, state)
+    of_group: dict[str, list[str]] = {}
+    for one in listed:
+        of_group.setdefault(one.group, []).append(one.modality)
+    for one in listed:
+        known = of_group[one.group]
         is_foreign = modality not in known
         label = statistics = one.modality
         if by_name:
             label, is_wanted = one.label, wanted in (one.label, one.modality)
-        elif one.group == "all":
+        elif one.group == ALL or len(known) > 1:
             # It has the statistics of the images' modality, so it is tested once.
-            label = statistics = modality
+            statistics = modality
+            label = modality if one.group == ALL else one.label
             is_wanted = one.modality == (known[0] if is_foreign else modality)
         else:
             label, is_wanted = one.label, bool(wanted) or not is_foreign
@@ -189,7 +194,7 @@ def find_untested(partition: Partition, state: State) -> dict[str, str]:
         for client in partition.clients
         if not client.images["test"]
     }
-    if "all" not in state.server:
+    if ALL not in state.server:
         alone = {server.modality for server in partition.server} - set(partition.modalities)
         reason = "no client of this modality trained a model; --on tests those of other modalities on it"
         untested |= dict.fromkeys(sorted(alone), reason)

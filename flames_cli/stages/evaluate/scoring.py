@@ -8,9 +8,15 @@ from typing import Any
 import numpy as np
 
 from flames_cli.arrays import Mask
-from flames_cli.core.scores.detection import MIN_IOU
 from flames_cli.core.scores.metrics import count_pixels
-from flames_cli.stages.evaluate.measuring import MaskPair, StackPair, measure_image, measure_volume
+from flames_cli.stages.evaluate.measuring import (
+    ALWAYS,
+    MaskPair,
+    StackPair,
+    Wanted,
+    measure_image,
+    measure_volume,
+)
 from flames_cli.stages.evaluate.models_under_test import HeldOutCases, ModelUnderTest
 from flames_cli.stages.parallel import ordered_map
 from flames_cli.store.evaluations import CaseScore, VolumeScore
@@ -37,15 +43,18 @@ def score_cases(
     model: ModelUnderTest,
     tests: HeldOutCases,
     predicted: Sequence[Mask],
-    min_iou: float = MIN_IOU,
+    wanted: Wanted = ALWAYS,
 ) -> list[CaseScore]:
-    """Return the scores of every image of the test set, from its predicted masks in the same order; `min_iou`
-    is that of `match_lesions`."""
+    """Return the scores of every image of the test set, from its predicted masks in the same order.
+
+    Raises:
+        FlamesError: as `measure_image`.
+    """
     data = tests.data
     selected = [index for index in range(len(predicted)) if data.case(index).selected]
     pairs = [_pair(tests, index, predicted[index]) for index in selected]
-    measured = dict(zip(selected, ordered_map(partial(measure_image, min_iou), pairs), strict=True))
-    nothing = dict.fromkeys(DISTANCES)
+    measured = dict(zip(selected, ordered_map(partial(measure_image, wanted), pairs), strict=True))
+    nothing = {**dict.fromkeys(DISTANCES), "metrics": dict.fromkeys(wanted.metrics)}
     return [
         _score_case(run, model, tests, index, mask, measured.get(index, nothing))
         for index, mask in enumerate(predicted)
@@ -54,7 +63,8 @@ def score_cases(
 
 def _pair(tests: HeldOutCases, index: int, predicted: Mask) -> MaskPair:
     case = tests.data.case(index)
-    return MaskPair(predicted, tests.data.mask(index), case.raw_shape, case.spacing_mm)
+    name = f"{tests.data.dataset(index)}/{case.case}"
+    return MaskPair(predicted, tests.data.mask(index), case.raw_shape, case.spacing_mm, name)
 
 
 def _score_case(
@@ -112,13 +122,16 @@ def score_volumes(
     model: ModelUnderTest,
     tests: HeldOutCases,
     predicted: Sequence[Mask],
-    min_iou: float = MIN_IOU,
+    wanted: Wanted = ALWAYS,
 ) -> list[VolumeScore]:
-    """Return the scores of every complete volume of the test set, from the predicted masks of all images;
-    `min_iou` is that of `match_lesions`."""
+    """Return the scores of every complete volume of the test set, from the predicted masks of all images.
+
+    Raises:
+        FlamesError: as `measure_volume`.
+    """
     volumes = tests.data.volumes
     stacks = (_stack(tests, volume, predicted) for volume in volumes)
-    measured = ordered_map(partial(measure_volume, min_iou), stacks, total=len(volumes))
+    measured = ordered_map(partial(measure_volume, wanted), stacks, total=len(volumes))
     return [
         VolumeScore(**_facts(run, model, tests, volume.indices[0]), volume=volume.name, **figures)
         for volume, figures in zip(volumes, measured, strict=True)
@@ -133,4 +146,5 @@ def _stack(tests: HeldOutCases, volume: StoredVolume, predicted: Sequence[Mask])
         np.stack([tests.data.mask(index) for index in volume.indices]),
         volume.voxel_mm(stack.shape[-1]),
         (rows, columns),
+        f"{tests.data.dataset(volume.indices[0])}/{volume.name}",
     )

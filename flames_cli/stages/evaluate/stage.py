@@ -7,6 +7,7 @@ from pathlib import Path
 
 from flames_cli import __version__
 from flames_cli.config import EvaluateConfig
+from flames_cli.core.scores.extra_metrics import extra_metrics
 from flames_cli.core.scores.intervals import DRAWS, LEVEL
 from flames_cli.errors import FlamesError
 from flames_cli.learn.segment import Ensemble
@@ -31,6 +32,7 @@ from flames_cli.stages.evaluate.loading import (
     name_of,
     reading_partitions,
 )
+from flames_cli.stages.evaluate.metric_rows import metric_lines
 from flames_cli.stages.evaluate.models_under_test import (
     ALL_MODELS,
     HeldOut,
@@ -51,6 +53,7 @@ from flames_cli.stages.progress import Progress, silent
 from flames_cli.store.cases import Spool
 from flames_cli.store.evaluations import (
     CASES,
+    METRIC_FACTS,
     VOLUMES,
     CaseScore,
     EvaluatedRun,
@@ -70,7 +73,8 @@ def evaluate(config: EvaluateConfig, progress: Progress = silent) -> Evaluation:
 
     Raises:
         MissingArtifact: there is no partition, no such run, or no checkpoint.
-        FlamesError: the run's partition does not exist any more, or a file is damaged.
+        FlamesError: the run's partition does not exist any more, a file is damaged, or a metric of a plug-in
+            is not known or fails.
     """
     with reading_partitions(config):
         return _evaluate(config, progress)
@@ -89,7 +93,7 @@ def find_evaluation(config: EvaluateConfig) -> Path | None:
     content = _describe_all(config, loaded, _choose_splits(config, loaded))
     folder = evaluation_folder(config.workspace, content.name)
     complete = all((folder / name).is_file() for name in (CASES, VOLUMES, PREDICTIONS_FILE))
-    return folder if complete and has_same_models(folder, content) else None
+    return folder if complete and has_same_models(folder, content, at_least=True) else None
 
 
 def _describe_all(config: EvaluateConfig, loaded: Loaded, splits: Sequence[str]) -> EvaluationFile:
@@ -151,7 +155,7 @@ def _evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
             content,
             small=dict(sorted(found.small.items())),
             units=found.units,
-            tables=tables.as_lines() | _detail_tables(found, loaded.first.seed) | cells,
+            tables=tables.as_lines() | _detail_tables(found, content, loaded.first.seed) | cells,
             untested=_find_untested(config, loaded, {score.model for score in found.cases}),
             incomplete=tuple(found.incomplete),
             fairness=tables.fairness,
@@ -257,7 +261,7 @@ def _mask_options(config: EvaluateConfig, loaded: Loaded) -> MaskOptions:
     Raises:
         FlamesError: validation patients should choose, whose data are at their sites.
     """
-    options = MaskOptions(config.threshold, config.tta, config.postprocess, config.lesion_iou)
+    options = MaskOptions(config.threshold, config.tta, config.postprocess, config.lesion_iou, config.metrics)
     if options.need_validation and loaded.first.at_sites:
         asked = "--threshold auto" if options.threshold == "auto" else "--postprocess auto"
         raise FlamesError(
@@ -267,8 +271,9 @@ def _mask_options(config: EvaluateConfig, loaded: Loaded) -> MaskOptions:
     return options
 
 
-def _detail_tables(found: _Found, seed: int) -> dict[str, list[dict[str, object]]]:
-    """Return the tables of calibration, of choices on validation patients, and of what options change."""
+def _detail_tables(found: _Found, content: EvaluationFile, seed: int) -> dict[str, list[dict[str, object]]]:
+    """Return the tables of calibration, of choices on validation patients, of what options change, and of
+    metrics of plug-ins."""
     tables: dict[str, list[dict[str, object]]] = {}
     for split, name in NAME_OF.items():
         bins = [one for one in found.details.bins if one.split == split]
@@ -279,6 +284,7 @@ def _detail_tables(found: _Found, seed: int) -> dict[str, list[dict[str, object]
         tables[f"calibration-{name}"] = calibration_lines(bins)
         tables[f"choices-{name}"] = choice_lines(choices)
         tables[f"gains-{name}"] = make_gains(cases, volumes, before, seed)
+        tables[f"metrics-{name}"] = metric_lines(cases, volumes, content.options)
     return {name: lines for name, lines in tables.items() if lines}
 
 
@@ -297,6 +303,8 @@ def _options(config: EvaluateConfig, splits: Sequence[str], run: LoadedRun) -> d
         "ensemble": config.ensemble,
         **cross,
     }
+    if config.metrics:
+        options[METRIC_FACTS] = {one.name: one.facts for one in extra_metrics(config.metrics)}
     return {**options, "on": list(config.on), "model": config.model} if config.on else options
 
 
@@ -381,9 +389,9 @@ def _score_test_set(
         )
         found.details.add(facts, model, tests, predicted)
         masks = list(predicted.masks)
-        cases = score_cases(facts, model, tests, masks, options.lesion_iou)
+        cases = score_cases(facts, model, tests, masks, options.wanted)
         found.cases.extend(cases)
-        found.volumes.extend(score_volumes(facts, model, tests, masks, options.lesion_iou))
+        found.volumes.extend(score_volumes(facts, model, tests, masks, options.wanted))
         found.masks.add(_predicted_set(run, model, tests), masks)
         if drawn and (run is drawn or isinstance(run.segmenter, Ensemble)):
             row = make_overlay_row(model, data, cases, masks)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from flames_cli.core.scores.metrics import Summary
 from flames_cli.core.scores.summaries import summarise_seeds
-from flames_cli.stages.evaluate.parts import Part, ScoreT, has_lesion, name_organs, values_of
+from flames_cli.stages.evaluate.parts import Part, has_lesion, name_organs, values_of
 from flames_cli.stages.evaluate.rows import penalised_of
 from flames_cli.store.evaluations import CaseScore, VolumeScore
 
@@ -77,25 +77,29 @@ def make_summary(images: Sequence[Part[CaseScore]], volumes: Sequence[Part[Volum
         images: stills and selected slices of each model, as `pool_runs` returns them.
         volumes: complete volumes of each model.
     """
-    return [row for model in images for row in _rows_of(model, volumes)]
+    rows = (by_protocol(model, volumes) for model in images)
+    return [_make_row(part, protocol) for parts in rows for part, protocol in parts]
 
 
-def _rows_of(model: Part[CaseScore], volumes: Sequence[Part[VolumeScore]]) -> Iterator[SummaryRow]:
+def by_protocol(
+    model: Part[CaseScore], volumes: Sequence[Part[VolumeScore]]
+) -> Iterator[tuple[Part[Any], Protocol]]:
+    """Yield the complete volumes of a model, and its images in no such volume, if there are any."""
     complete = set()
     for part in volumes:
         if _names(part) == _names(model) and part.cases:
             complete |= {(score.dataset, score.volume) for score in part.cases}
-            yield _make_row(part, "volumes")
+            yield part, "volumes"
     rest = model.only(lambda score: (score.dataset, score.volume) not in complete)
     if rest.cases:
-        yield _make_row(rest, "images")
+        yield rest, "images"
 
 
 def _names(part: Part[Any]) -> tuple[str, ...]:
     return part.split, part.label, part.modality, part.unseen
 
 
-def _make_row(part: Part[ScoreT], protocol: Protocol) -> SummaryRow:
+def _make_row(part: Part[Any], protocol: Protocol) -> SummaryRow:
     ill = part.only(has_lesion)
     unit = _find_unit(ill)
     distance = f"hd95_{unit or 'mm'}"

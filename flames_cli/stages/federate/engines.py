@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from flames_cli.config import FederateConfig
+from flames_cli.core.federated.algorithm import Algorithm
 from flames_cli.core.federated.reports import State
 from flames_cli.errors import FlamesError
 from flames_cli.fed.client import make_client_app
@@ -23,6 +24,7 @@ from flames_cli.learn.devices import count_gpus, use_gpu
 from flames_cli.stages.deploy.foreground import interrupted_by_signals
 from flames_cli.stages.deploy.run_status import describe_runs
 from flames_cli.stages.federate.busy_server import describe_other_runs
+from flames_cli.stages.federate.node_plugins import require_allowed
 from flames_cli.stages.federate.run_files import (
     ensure_noise_secret,
     make_client_saver,
@@ -53,18 +55,18 @@ class Prepared:
     """Nodes on this machine; empty if the nodes are elsewhere."""
 
 
-def check_engine(config: FederateConfig, pooled: bool) -> None:
+def check_engine(config: FederateConfig, algorithm: Algorithm) -> None:
     """Check that the engine can run, before any file is written.
 
     Raises:
         MissingArtifact: there is no deployment.
         FlamesError: ray is not installed, no server answers, or the strategy pools data that are at other
-            nodes.
+            nodes, or plug-ins that the deployment does not allow.
     """
     if ENGINES[config.engine].needs_ray:
         check_ray(config.cpus_per_client)
     if ENGINES[config.engine].clients_hold_their_data:
-        if pooled:
+        if algorithm.pooled:
             raise FlamesError(
                 f"strategy {config.strategy} pools the clients' data, which real nodes never send; "
                 "take another --strategy, or --engine inline if the data are on this machine"
@@ -75,6 +77,7 @@ def check_engine(config: FederateConfig, pooled: bool) -> None:
                 "themselves to take part; leave --clients out, and start only the nodes of these clients"
             )
         deployment = read_deployment(config.deployment)
+        require_allowed(config, algorithm, deployment)
         require_superlink(deployment.flower_home, deployment.port, deployment.ca_certificate)
 
 

@@ -6,6 +6,7 @@ The process of the command writes it from the run's events, so that it is the sa
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 
 from flames_cli.config import FederateConfig
 from flames_cli.errors import FlamesError
@@ -35,6 +36,9 @@ LONGEST = 4000
 """Largest number of characters of a line."""
 
 WAYS = {"bytes_down": "sent", "bytes_up": "received"}
+
+STARTED, JOINED, CANNOT_JOIN = "start: ", "joined: ", "cannot join: "
+"""Beginnings of lines, after their time."""
 
 Clock = Callable[[], datetime]
 
@@ -71,7 +75,7 @@ def logged(
         log.write(*describe(event, private))
 
     log.write(
-        f"start: {f'continues after round {after} of' if after else 'round 1 of'} {config.rounds}",
+        f"{STARTED}{f'continues after round {after} of' if after else 'round 1 of'} {config.rounds}",
         f"machine: {describe_software(run)}",
         f"options: {' '.join(f'{key}={value}' for key, value in parameters_of(run, config).items())}",
         *(f"note: {note}" for note in notes),
@@ -97,9 +101,9 @@ def describe(event: Event, private: bool) -> list[str]:
     """
     if isinstance(event, ClientJoined):
         images = "" if private else f", {event.n_train} training images"
-        return [f"joined: {event.client} ({event.modality}, {event.organ}{images})"]
+        return [f"{JOINED}{event.client} ({event.modality}, {event.organ}{images})"]
     if isinstance(event, NodeRejected):
-        return [f"cannot join: {event.node}: {event.reason}"]
+        return [f"{CANNOT_JOIN}{event.node}: {event.reason}"]
     if isinstance(event, Waiting):
         return [f"waiting: up to {event.seconds:.0f} s before round {max(event.round, 1)}: {event.missing}"]
     if isinstance(event, ReportRejected):
@@ -111,6 +115,29 @@ def describe(event: Event, private: bool) -> list[str]:
     if isinstance(event, FinalModelsExamined):
         return list(_describe_final(finite(event.record), private))
     return [f"note: {event.note}"] if isinstance(event, Noted) else []
+
+
+def read_rejected(log: Path) -> dict[str, str]:
+    """Return the nodes that could not join since the run started last, with the reason, from its log.
+
+    A node that has joined since then is not among them.
+    """
+    try:
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return {}
+    rejected: dict[str, str] = {}
+    for line in (line.partition(" ")[2] for line in lines):
+        if line.startswith(STARTED):
+            rejected = {}
+        elif line.startswith(CANNOT_JOIN):
+            node, _, reason = line.removeprefix(CANNOT_JOIN).partition(": ")
+            rejected[node] = reason
+        elif line.startswith(JOINED):
+            name = line.removeprefix(JOINED).partition(" (")[0]
+            for node in (f"client {name}", f"node {name}"):
+                rejected.pop(node, None)
+    return rejected
 
 
 def describe_round(record: Record, private: bool) -> str:

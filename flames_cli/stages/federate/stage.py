@@ -215,7 +215,7 @@ def _find_inputs(config: FederateConfig) -> tuple[Images, list[NodeConfig]]:
     if ENGINES[config.engine].clients_hold_their_data:
         require_packages(config)
     images = find_images(config)
-    check_engine(config, algorithm.pooled)
+    check_engine(config, algorithm)
     if algorithm.privacy:
         check_accountant()
     if not images.partition or ENGINES[config.engine].clients_hold_their_data:

@@ -14,6 +14,7 @@ import tomli_w
 
 from flames_cli.core.addresses import check_host, check_port, join_address, split_address
 from flames_cli.errors import FlamesError, MissingArtifact
+from flames_cli.plugins.packages import parse_pin, pin_text
 from flames_cli.store.files.atomic import write_text
 from flames_cli.store.files.parse import parse_toml, read_text
 from flames_cli.store.schema import DEPLOYMENT, SITE, Format, check_stamp, stamp
@@ -29,6 +30,8 @@ class Site:
     path: Path
     name: str
     superlink: str
+    plugins: tuple[str, ...] = ()
+    """Packages whose plug-ins a run may use at this site, as PACKAGE==VERSION; its owner may change them."""
 
     @property
     def description(self) -> Path:
@@ -75,6 +78,8 @@ class Deployment:
     host: str
     port: int
     sites: tuple[str, ...]
+    plugins: tuple[str, ...] = ()
+    """Packages whose plug-ins its runs may use, as PACKAGE==VERSION."""
 
     @property
     def description(self) -> Path:
@@ -137,7 +142,7 @@ class Deployment:
 
     def site(self, name: str) -> Site:
         """Return site `name`'s folder, whether or not it exists."""
-        return Site(self.path / "sites" / name, name, self.superlink)
+        return Site(self.path / "sites" / name, name, self.superlink, self.plugins)
 
 
 def check_site_name(name: str) -> str:
@@ -160,7 +165,8 @@ def write_deployment(deployment: Deployment) -> None:
 
 
 def _deployment_table(deployment: Deployment) -> dict[str, Any]:
-    return {"host": deployment.host, "port": deployment.port, "sites": list(deployment.sites)}
+    table = {"host": deployment.host, "port": deployment.port, "sites": list(deployment.sites)}
+    return {**table, **_plugins_table(deployment.plugins)}
 
 
 def read_deployment(path: Path) -> Deployment:
@@ -185,12 +191,14 @@ def read_deployment(path: Path) -> Deployment:
             f"{path / 'deployment.toml'} has the sites {sites!r}, expected a list of names; restore it"
         )
     names = tuple(check_site_name(name) for name in sites)
-    return Deployment(path, check_host(host), check_port(port), names)
+    plugins = _read_plugins(table, path / "deployment.toml")
+    return Deployment(path, check_host(host), check_port(port), names, plugins)
 
 
 def write_site(site: Site) -> None:
     """Write `site.toml`, atomically."""
-    _write(site.description, SITE, {"name": site.name, "superlink": site.superlink})
+    table = {"name": site.name, "superlink": site.superlink, **_plugins_table(site.plugins)}
+    _write(site.description, SITE, table)
 
 
 def read_site(path: Path) -> Site:
@@ -205,7 +213,21 @@ def read_site(path: Path) -> Site:
     if not (isinstance(name, str) and isinstance(superlink, str)):
         raise FlamesError(f"{path / 'site.toml'} has no name or superlink; ask the server for the file")
     split_address(superlink)
-    return Site(path, check_site_name(name), superlink)
+    return Site(path, check_site_name(name), superlink, _read_plugins(table, path / "site.toml"))
+
+
+def _plugins_table(plugins: tuple[str, ...]) -> dict[str, list[str]]:
+    return {"plugins": list(plugins)} if plugins else {}
+
+
+def _read_plugins(table: dict[str, Any], path: Path) -> tuple[str, ...]:
+    pins = table.get("plugins", [])
+    if not (isinstance(pins, list) and all(isinstance(pin, str) and parse_pin(pin)[1] for pin in pins)):
+        raise FlamesError(
+            f"{path} has the plugins {pins!r}, expected a list such as ['flames-example==0.1.0']; "
+            "change it with `flames deploy allow`"
+        )
+    return tuple(pin_text(*parse_pin(pin)) for pin in pins)
 
 
 def _write(path: Path, format_: Format, table: dict[str, Any]) -> None:

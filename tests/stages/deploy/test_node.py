@@ -245,6 +245,18 @@ def test_a_certificate_that_expires_soon_is_shown_when_the_node_starts(deploymen
     assert "ca.crt expires in 11 days" in pauses.shown[0]
 
 
+def test_an_allowed_package_that_is_not_installed_is_a_note_and_the_node_starts(deployment, shard, runs):
+    processes = runs(STAYS)
+    pauses = Pauses("connected")
+    site = replace(deployment.site("a"), plugins=("no-such-package==1.0",))
+    join(site, settings(deployment, shard), False, pauses.shown.append, pauses)
+    assert pauses.shown[0] == (
+        "plug-in package no-such-package 1.0 is allowed, and is not installed here: a run that needs it "
+        "rejects this site; run pip install no-such-package==1.0"
+    )
+    assert len(processes) == 1
+
+
 def test_a_second_node_of_a_site_is_refused_by_the_number_of_the_first_and_its_log_is_untouched(
     deployment, shard, runs
 ):

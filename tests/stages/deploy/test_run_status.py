@@ -65,6 +65,18 @@ def test_a_finished_run_is_described_by_its_folder(make):
     assert found.run_ids == (7,)
 
 
+def test_a_node_that_could_not_join_is_named_with_the_reason_until_it_joins(make):
+    run = make()
+    lines = ["start: round 1 of 2", "cannot join: client old: gone", "start: continues after round 1 of 2"]
+    lines += ["joined: a (MRI, brain, 9 training images)"]
+    lines += [f"cannot join: client {name}: it has 0.2.0: run pip" for name in ("b", "c")]
+    lines += ["joined: c (US, breast, 9 training images)"]
+    run.log.write_text("".join(f"2026-01-04T00:00:00Z {line}\n" for line in lines))
+    assert status_of(run, DONE).rejected == {"client b": "it has 0.2.0: run pip"}
+    run.log.unlink()
+    assert status_of(run, DONE).rejected == {}
+
+
 def test_a_client_without_its_model_is_named_at_the_end_only(make):
     assert status_of(make(kept=("a",)), DONE).without_model == ("b",)
     running = replace(DONE, status="running", finished_at=None)

@@ -19,6 +19,7 @@ def test_a_deployment_is_read_back(tmp_path):
     write_deployment(made)
     assert read_deployment(tmp_path) == made
     assert made.superlink == "server.example.org:9092"
+    assert "plugins" not in made.description.read_text()
     assert made.site("b") == Site(tmp_path / "sites" / "b", "b", "server.example.org:9092")
 
 
@@ -26,6 +27,18 @@ def test_a_site_is_read_back(tmp_path):
     made = Site(tmp_path, "hospital-a", "[2001:db8::1]:9092")
     write_site(made)
     assert read_site(tmp_path) == made
+
+
+def test_the_packages_that_runs_may_use_are_read_back(tmp_path):
+    pins = ("flames-example==0.1.0", "b==2")
+    made = Deployment(tmp_path / "d", "a.org", 1, ("x",), pins)
+    made.path.mkdir()
+    write_deployment(made)
+    assert read_deployment(made.path) == made
+    site = Site(tmp_path, "x", "a.org:1", pins)
+    write_site(site)
+    assert read_site(tmp_path) == site
+    assert made.site("x").plugins == pins
 
 
 def test_every_file_is_where_the_layout_says(tmp_path):
@@ -76,6 +89,10 @@ DAMAGED = {
     "UTF-16": ("\0h\0o", "cannot be read (it contains zero bytes, so it is UTF-16"),
     "no such host": (HEAD + 'host = "a b"\nport = 1\nsites = []', "'a b' is not a host"),
     "no such port": (HEAD + 'host = "a.org"\nport = 0\nsites = []', "there is no port 0"),
+    "no version": (
+        HEAD + 'host = "a.org"\nport = 1\nsites = []\nplugins = ["a"]',
+        "has the plugins .*, expected a list such as",
+    ),
     "site elsewhere": (HEAD + 'host = "a.org"\nport = 1\nsites = ["../a"]', "'../a' cannot name a site"),
 }
 
@@ -94,6 +111,11 @@ def test_a_damaged_deployment_is_rejected(what, tmp_path):
         ("", "has no name or superlink"),
         ('name = true\nsuperlink = "a.org:1"', "has no name or superlink"),
         ('name = ".."\nsuperlink = "a.org:1"', "cannot name a site"),
+        (
+            'name = "a"\nsuperlink = "a.org:1"\nplugins = "a==1"',
+            "has the plugins 'a==1', expected",
+        ),
+        ('name = "a"\nsuperlink = "a.org:1"\nplugins = [1]', "has the plugins .*, expected a list such as"),
         ('name = "a"\nsuperlink = "a.org"', "'a.org' is not HOST:PORT"),
     ],
 )
