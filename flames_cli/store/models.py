@@ -134,6 +134,11 @@ class Base:
     lr: float
     freeze: str = "none"
     """Part that was not trained."""
+    candidate: str = ""
+    """Name of the chosen candidate."""
+    test: dict[str, float] = field(default_factory=dict)
+    """Test of both models on the client's test patients, by name: dice, dice_as_it_is, volumes or images,
+    patients; empty without a test set."""
     partitions: tuple[str, ...] = ()
     """SHA-256 of the partitions on whose patients the base and the adapted model were trained."""
     unknown: str = ""
