@@ -47,6 +47,7 @@ def describe_model(info: "ModelInfo") -> list[str]:
     lines = [
         f"{image.modality} images{organs}, {colours}, {image.size}×{image.size} pixels, "
         f"{info.architecture.model}"
+        + (f" (plug-in of {info.architecture.plugin})" if info.architecture.plugin else "")
     ]
     if training.kind != "file":
         of = f"client {training.client}" if training.kind == "client" else "the server"
