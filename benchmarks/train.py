@@ -27,6 +27,7 @@ from flames_cli.core.rng import derive_rng
 from flames_cli.learn.augment import draw_warp
 from flames_cli.learn.data import ShardDataset, iterate_batches
 from flames_cli.learn.devices import DEVICES, Precision, autocast, pick_device, place
+from flames_cli.learn.losses import dice_focal_loss
 from flames_cli.learn.models import MODELS, build_model
 from flames_cli.learn.models.arrays import load_weights, to_weights
 from flames_cli.learn.normalisation import STATISTICS_IMAGES, own_statistics
@@ -184,7 +185,7 @@ def round_parts(options: argparse.Namespace, device: torch.device) -> dict[str, 
         "round": whole_round,
         "augmented batches": batches,
         "statistics (twice)": statistics_of_some,
-        "validation (twice)": lambda: validate(model, val, options.batch, device, "fp32", 0.3),
+        "validation (twice)": lambda: validate(model, val, options.batch, device, "fp32", dice_focal_loss),
         "weights to the model": lambda: load_weights(model, weights),
         "weights of the model": lambda: to_weights(model),
     }

@@ -15,6 +15,7 @@ from flames_cli.learn.augment import draw_warp
 from flames_cli.learn.data import STD, ShardDataset, iterate_batches
 from flames_cli.learn.device_shard import DeviceShard
 from flames_cli.learn.devices import autocast, memory_format, pick_precision, place
+from flames_cli.learn.losses import dice_focal_loss
 from flames_cli.learn.models import build_model
 from flames_cli.learn.models.arrays import load_weights, to_weights
 from flames_cli.learn.predict import validate
@@ -124,8 +125,10 @@ def _measure(
     note("weights → CPU", median_seconds(lambda: to_weights(model), device, spent), n)
     note("weights → model", median_seconds(lambda: load_weights(model, weights), device, spent), n)
     if len(val):
-        validate(model, val, job.batch, device, precision, 0.3)
-        seconds = wall_seconds(lambda: validate(model, val, job.batch, device, precision, 0.3), device)
+        validate(model, val, job.batch, device, precision, dice_focal_loss)
+        seconds = wall_seconds(
+            lambda: validate(model, val, job.batch, device, precision, dice_focal_loss), device
+        )
         note("validate once (twice a round)", seconds, len(val))
     local = LocalRound(seed=0, round=1, client="a", options=TrainOptions(batch_size=job.batch))
     # First to warm up: steps are recorded after some, and the epoch's last batch has a size of its own.

@@ -12,6 +12,7 @@ from flames_cli.core.federated.algorithm import Algorithm
 from flames_cli.core.federated.reports import Entries, Report, RoundResult, State
 from flames_cli.learn.data import ShardDataset
 from flames_cli.learn.devices import Precision
+from flames_cli.learn.losses import dice_focal_loss
 from flames_cli.learn.models.arrays import load_weights
 from flames_cli.learn.models.base import SegmentationModel
 from flames_cli.learn.predict import validate
@@ -111,7 +112,7 @@ class Federation:
     def _score(self, cases: ShardDataset) -> float:
         if not len(cases):
             return float("nan")
-        return validate(self.model, cases, self.batch_size, self.device, self.precision, 0.3).dice
+        return validate(self.model, cases, self.batch_size, self.device, self.precision, dice_focal_loss).dice
 
 
 def _blend(

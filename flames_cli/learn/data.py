@@ -29,6 +29,9 @@ AHEAD = 2
 
 Example = tuple[NDArray[np.float32], Mask]
 
+Change = Callable[[int, NDArray[np.float32]], NDArray[np.float32]]
+"""Function that changes the intensities of a case's image, given its index and its pixels in [0, 1]."""
+
 
 class ShardDataset:
     """Cases of one or several sets, stored in memory in the precision of their files."""
@@ -134,6 +137,7 @@ def iterate_batches(
     warp_of: Callable[[int], Warp | None] = no_warp,
     workers: int = 0,
     merge_lone: bool = False,
+    change: Change | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield batches (images B×C×H×W in [-1, 1], masks B×1×H×W) in float32; threads prepare them ahead.
 
@@ -144,11 +148,17 @@ def iterate_batches(
         warp_of: function that returns the warp of the case with the given index, or None.
         workers: number of threads; 0: one per core, at most 8.
         merge_lone: add a last batch of one case to the batch before it, as training needs.
+        change: change of the images after their warp; None: there is none.
     """
     waiting: deque[list[Future[Example]]] = deque()
+
+    def prepare(index: int) -> Example:
+        image, mask = dataset.example(index, warp_of(index))
+        return (change(index, image) if change else image), mask
+
     with ThreadPoolExecutor(workers or min(8, available_cores())) as pool:
         for batch in in_batches(order, batch_size, merge_lone):
-            waiting.append([pool.submit(dataset.example, index, warp_of(index)) for index in batch])
+            waiting.append([pool.submit(prepare, index) for index in batch])
             if len(waiting) > AHEAD:
                 yield _collate([future.result() for future in waiting.popleft()])
         while waiting:

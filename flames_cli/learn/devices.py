@@ -98,6 +98,7 @@ def place(model: Model, device: torch.device, precision: Precision) -> Model:
     last = memory_format(device, precision) == torch.channels_last
     if device.type == "cpu":
         last = last or _has_avx512() or not getattr(model, "wide", False)
+    last = last and getattr(model, "channels_last", True)
     return model.to(device).to(memory_format=torch.channels_last if last else torch.contiguous_format)
 
 

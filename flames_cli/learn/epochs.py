@@ -15,11 +15,13 @@ from flames_cli.core.imaging.geometry import Warp
 from flames_cli.core.rng import derive_rng, derive_seed
 from flames_cli.errors import FlamesError
 from flames_cli.learn.augment import draw_warp
+from flames_cli.learn.augmentations.applying import make_change
 from flames_cli.learn.batches import batches_on, is_async
 from flames_cli.learn.data import ShardDataset, in_batches
 from flames_cli.learn.devices import Precision, autocast
 from flames_cli.learn.local_updates import LocalUpdate, batch_scale
-from flames_cli.learn.losses import dice_focal_loss
+from flames_cli.learn.loss_registry import DEFAULT_LOSS, Loss
+from flames_cli.learn.losses import make_loss
 from flames_cli.learn.models.base import SegmentationModel
 from flames_cli.learn.models.disentangled import DisentangledModel
 from flames_cli.learn.normalisation import STATISTICS_IMAGES, own_statistics
@@ -129,7 +131,14 @@ class Epochs:
             return draw_warp(derive_rng(local.seed, "augment", *local.scope, epoch, index))
 
         batches = batches_on(
-            self.device, self.precision, self.train, order, options.batch_size, warp_of, merge_lone=True
+            self.device,
+            self.precision,
+            self.train,
+            order,
+            options.batch_size,
+            warp_of,
+            merge_lone=True,
+            change=make_change(local, epoch),
         )
         parts = in_batches(order, options.batch_size, merge_lone=True)
         queue, began = Queue(self.device), time.perf_counter()
@@ -160,6 +169,11 @@ class Epochs:
         return loss
 
     @cached_property
+    def criterion(self) -> Loss:
+        """The loss of the client's options."""
+        return make_loss(self.local.options)
+
+    @cached_property
     def passes(self) -> Steps:
         """The forward and backward passes of the steps."""
         options = self.local.options
@@ -167,16 +181,8 @@ class Epochs:
         known.steps[self.local.client] = self.steps
         compiled = partial(self._loss, forward=compiled_forward()) if self._compiles() else None
         # The renderer of another client's style is another one in every round.
-        kind = (
-            None
-            if self.style
-            else (
-                self.precision,
-                options.dice_weight,
-                options.per_pixel_focal,
-                options.freeze,
-            )
-        )
+        loss = (options.loss, options.dice_weight, options.per_pixel_focal)
+        kind = None if self.style else (self.precision, *loss, options.freeze)
         plan = Plan(kind, compiled, options.batch_size)
         return Steps(self.model, self._loss, plan, self.device, self.notes.append)
 
@@ -192,14 +198,10 @@ class Epochs:
     def _loss(
         self, images: Tensor, masks: Tensor, forward: Callable[[nn.Module, Tensor], Tensor] | None = None
     ) -> Tensor:
-        options = self.local.options
         with autocast(self.device, self.precision):
             if forward:
-                found = forward(self.model, images)
-                return dice_focal_loss(found, masks, options.dice_weight, options.per_pixel_focal)
-            return training_loss(
-                self.model, images, masks, options.dice_weight, options.per_pixel_focal, self.style
-            )
+                return self.criterion(forward(self.model, images), masks)
+            return training_loss(self.model, images, masks, self.criterion, self.style)
 
 
 class Losses:
@@ -239,9 +241,11 @@ class Losses:
 
     def _checked(self, value: float) -> float:
         if not math.isfinite(value):
+            options = self._local.options
+            name = "" if options.loss == DEFAULT_LOSS else f" '{options.loss}'"
             raise FlamesError(
-                f"client {self._local.client}: the loss is {value} in round {self._local.round}; "
-                f"lower --lr (now {self._local.options.lr:g})"
+                f"client {self._local.client}: the loss{name} is {value} in round {self._local.round}; "
+                f"lower --lr (now {options.lr:g})"
             )
         return value
 

@@ -4,11 +4,15 @@ All losses are computed in float32 with autocast off: half precision rounds Dice
 torch raises an error for binary cross-entropy under CUDA autocast.
 """
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from flames_cli.learn.loss_registry import DEFAULT_LOSS, LOSSES, Loss
 from flames_cli.learn.models.disentangled import Reconstruction
+from flames_cli.learn.train_options import TrainOptions
 
 DICE_FACTOR = 10.0
 DICE_SMOOTH = 0.1
@@ -16,6 +20,17 @@ KL_FACTOR = 0.01
 STYLE_FACTOR = 1.0
 IMAGE_FACTOR = 1.0
 """Weights of the terms of `disentangled_loss`, as FedGS' authors chose them."""
+
+
+def make_loss(options: TrainOptions) -> Loss:
+    """Return the loss of a client's options.
+
+    Raises:
+        FlamesError: it is not known, or its plug-in cannot be used.
+    """
+    if options.loss != DEFAULT_LOSS:
+        return LOSSES.look_up(options.loss)
+    return partial(dice_focal_loss, dice_weight=options.dice_weight, per_pixel_focal=options.per_pixel_focal)
 
 
 def dice_loss(pred: Tensor, target: Tensor, smooth: float = 1.0) -> Tensor:

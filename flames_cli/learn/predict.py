@@ -16,7 +16,8 @@ from flames_cli.core.scores.metrics import EPSILON
 from flames_cli.learn.batches import batches_on, is_async
 from flames_cli.learn.data import ShardDataset
 from flames_cli.learn.devices import Precision, autocast, memory_format
-from flames_cli.learn.losses import dice_focal_loss
+from flames_cli.learn.loss_registry import Loss
+from flames_cli.learn.losses import make_loss
 from flames_cli.learn.train_options import TrainOptions
 
 THRESHOLD = 0.5
@@ -152,24 +153,23 @@ def validate(
     batch_size: int,
     device: torch.device,
     precision: Precision,
-    dice_weight: float,
-    per_pixel_focal: bool = False,
+    loss: Loss,
     order: Sequence[int] | None = None,
 ) -> Validation:
     """Return loss and Dice of `model` on the cases in `order` (None: all), at least one, of `dataset`."""
     losses, counts = list[Tensor](), list[Tensor]()
     cases = range(len(dataset)) if order is None else order
     for probabilities, masks in predict_probabilities(model, dataset, batch_size, device, precision, cases):
-        losses.append(dice_focal_loss(probabilities, masks, dice_weight, per_pixel_focal))
+        losses.append(loss(probabilities, masks))
         counts.append(_count_pixels(probabilities, masks))
     # Read once: a GPU that is asked after each batch waits for the next one.
-    loss = 0.0
+    total = 0.0
     for one, pixels in zip(torch.stack(losses).tolist(), counts, strict=True):
-        loss += one * pixels.shape[1]
+        total += one * pixels.shape[1]
     dice: list[float] = _dice_of_counts(torch.cat(counts, dim=1)).tolist()
     small = [one for case, one in zip(cases, dice, strict=True) if dataset.lesion(case) == "small"]
     return Validation(
-        loss=loss / len(cases),
+        loss=total / len(cases),
         dice=fmean(dice),
         n_cases=len(cases),
         n_patients=dataset.count_patients(cases),
@@ -187,16 +187,7 @@ def validate_by(
     order: Sequence[int] | None = None,
 ) -> Validation:
     """Return what `validate` does, with the batches and the loss of a client's `options`."""
-    return validate(
-        model,
-        dataset,
-        options.batch_size,
-        device,
-        precision,
-        options.dice_weight,
-        options.per_pixel_focal,
-        order,
-    )
+    return validate(model, dataset, options.batch_size, device, precision, make_loss(options), order)
 
 
 def _count_pixels(probabilities: Tensor, masks: Tensor) -> Tensor:

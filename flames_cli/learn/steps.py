@@ -249,7 +249,7 @@ class Steps:
                 torch.cuda.graph(graph, pool=self._learned.pool, capture_error_mode="thread_local"),
             ):
                 value = _backward(loss(*own))
-        except RuntimeError:  # OutOfMemoryError is one
+        except (RuntimeError, FlamesError):  # OutOfMemoryError is one; a plug-in's failure is a FlamesError
             self._clear_gradients()
             return None
         gradients = [parameter.grad for parameter in self._parameters]

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from flames_cli.arrays import Weights
 from flames_cli.errors import FlamesError
+from flames_cli.learn.loss_registry import Loss
 from flames_cli.learn.losses import DICE_FACTOR, DICE_SMOOTH, dice_focal_loss, dice_loss, disentangled_loss
 from flames_cli.learn.models.arrays import load_weights
 from flames_cli.learn.models.base import SegmentationModel
@@ -48,22 +49,21 @@ def training_loss(
     model: SegmentationModel,
     images: Tensor,
     masks: Tensor,
-    dice_weight: float = 0.3,
-    per_pixel_focal: bool = False,
+    loss: Loss = dice_focal_loss,
     style: OtherStyle | None = None,
 ) -> Tensor:
-    """Return the loss of one batch, a scalar: FLAMES' Dice and Focal, or the loss of disentangled models.
+    """Return the loss of one batch, a scalar: `loss`, or the own one of disentangled models.
 
     With `style`, the Dice of the same anatomy drawn in that style is added, with the same factor as the other
     Dice term.
     """
     if not isinstance(model, DisentangledModel):
-        return dice_focal_loss(model(images), masks, dice_weight, per_pixel_focal)
+        return loss(model(images), masks)
     made = model.reconstruct(images)
-    loss = disentangled_loss(made, images, masks)
+    own = disentangled_loss(made, images, masks)
     if style is None:
-        return loss
+        return own
     redrawn = style.draw(made.content.detach())
     with frozen_statistics(model):  # the running statistics must be those of real images
         probabilities = model(redrawn)
-    return loss + DICE_FACTOR * dice_loss(probabilities, masks, smooth=DICE_SMOOTH)
+    return own + DICE_FACTOR * dice_loss(probabilities, masks, smooth=DICE_SMOOTH)

@@ -9,6 +9,7 @@ from flames_cli.core.federated.choice import CANDIDATES, FAR, FLAMES, OWN, Prior
 from flames_cli.learn import candidates
 from flames_cli.learn.candidates import choose_model
 from flames_cli.learn.data import ShardDataset
+from flames_cli.learn.losses import dice_focal_loss
 from flames_cli.learn.models import build_model
 from flames_cli.learn.models.arrays import to_weights
 from flames_cli.learn.normalisation import estimate_statistics
@@ -55,7 +56,7 @@ def test_every_candidate_is_validated_with_its_own_statistics(train, val, local)
     model = build_model("unet", seed=0, base_channels=4, depth=2)
     for name, dice in choice.dice.items():
         estimate_statistics(model, local.offer.candidate(name), train, 4, CPU, "fp32")
-        assert validate(model, val, 4, CPU, "fp32", 0.3).dice == dice
+        assert validate(model, val, 4, CPU, "fp32", dice_focal_loss).dice == dice
     assert_same(chosen, local.offer.candidate(choice.pick))
     assert_same(left, chosen)
 
@@ -100,4 +101,4 @@ def test_without_precise_statistics_candidates_keep_those_of_the_blend(train, va
     for name, dice in choice.dice.items():
         candidate = local.offer.candidate(name)
         model.load_state_dict({key: torch.from_numpy(np.array(a)) for key, a in candidate.items()})
-        assert validate(model, val, 4, CPU, "fp32", 0.3).dice == dice
+        assert validate(model, val, 4, CPU, "fp32", dice_focal_loss).dice == dice

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -139,7 +140,14 @@ def test_the_batch_size_does_not_change_a_prediction(batch_size, dataset, model)
 
 @pytest.mark.parametrize("per_pixel_focal", [False, True])
 def test_validation_is_mean_loss_and_mean_dice_a_case(per_pixel_focal, dataset, model):
-    found = validate(model, dataset, 2, CPU, "fp32", 0.4, per_pixel_focal)
+    found = validate(
+        model,
+        dataset,
+        2,
+        CPU,
+        "fp32",
+        partial(dice_focal_loss, dice_weight=0.4, per_pixel_focal=per_pixel_focal),
+    )
     probabilities, masks = probabilities_of(model, dataset)
     batches = [slice(0, 2), slice(2, 4), slice(4, 5)]
     losses = [
@@ -157,7 +165,7 @@ def test_validation_scores_an_empty_prediction_of_an_empty_mask_as_one():
     cases = draw_discs(1)
     cases.masks[:] = 0
     cases.images[:] = 0
-    assert validate(Brightness(), ShardDataset([cases]), 1, CPU, "fp32", 0.3).dice == 1
+    assert validate(Brightness(), ShardDataset([cases]), 1, CPU, "fp32", dice_focal_loss).dice == 1
 
 
 @pytest.mark.parametrize("per_pixel_focal", [False, True])
@@ -166,7 +174,14 @@ def test_validation_of_a_model_that_predicts_nan_says_so(per_pixel_focal, datase
         def forward(self, x):
             return x * float("nan")
 
-    found = validate(Lost(), dataset, 2, CPU, "fp32", 0.0, per_pixel_focal)
+    found = validate(
+        Lost(),
+        dataset,
+        2,
+        CPU,
+        "fp32",
+        partial(dice_focal_loss, dice_weight=0.0, per_pixel_focal=per_pixel_focal),
+    )
     assert np.isnan(found.loss)
     assert found.dice < 0.01
 
@@ -181,7 +196,7 @@ def test_validation_counts_patients_and_scores_small_lesions_apart(model):
     first = replace(first, cases=patients)
     nothing = replace(drawn[1], info=replace(drawn[1].info, small=SmallLesionRule("area", 1e6, 100.0)))
     dataset = ShardDataset([first, nothing])
-    found = validate(model, dataset, 2, CPU, "fp32", 0.3)
+    found = validate(model, dataset, 2, CPU, "fp32", dice_focal_loss)
     judged = [index for index in range(7) if dataset.lesion(index) == "small"]
     predicted = list(predict_masks(model, dataset))
     expected = [dice(predicted[index], dataset.example(index)[1]) for index in judged]
@@ -189,6 +204,6 @@ def test_validation_counts_patients_and_scores_small_lesions_apart(model):
     assert found.n_small == len(judged) > 0
     assert found.dice_small == pytest.approx(np.mean(expected))
     assert found.numbers("received_")["received_val_dice_small"] == found.dice_small
-    alone = validate(model, ShardDataset([nothing]), 2, CPU, "fp32", 0.3)
+    alone = validate(model, ShardDataset([nothing]), 2, CPU, "fp32", dice_focal_loss)
     assert (alone.dice_small, alone.n_small) == (None, 0)
     assert "val_dice_small" not in alone.numbers()

@@ -1,5 +1,6 @@
 import random
 from dataclasses import asdict, replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -8,8 +9,7 @@ import torch
 from flames_cli.core.imaging.small_lesion_rule import SmallLesionRule
 from flames_cli.core.rng import derive_rng
 from flames_cli.errors import FlamesError
-from flames_cli.learn import epochs
-from flames_cli.learn import training_loss as objectives
+from flames_cli.learn import epochs, losses
 from flames_cli.learn.augment import draw_warp
 from flames_cli.learn.data import ShardDataset
 from flames_cli.learn.losses import dice_focal_loss
@@ -229,18 +229,25 @@ def test_validation_does_not_change_training(cases, held_out, nothing):
 @pytest.mark.parametrize("per_pixel_focal", [False, True])
 def test_validation_uses_the_same_loss_as_training(per_pixel_focal, cases, held_out):
     result = run(cases, held_out, local_epochs=1, dice_weight=0.6, per_pixel_focal=per_pixel_focal)
-    assert result.received == validate(make(), held_out, 3, CPU, "fp32", 0.6, per_pixel_focal)
+    assert result.received == validate(
+        make(),
+        held_out,
+        3,
+        CPU,
+        "fp32",
+        partial(dice_focal_loss, dice_weight=0.6, per_pixel_focal=per_pixel_focal),
+    )
 
 
 def test_the_training_loss_is_the_mean_over_cases(cases, nothing, monkeypatch):
     seen = []
 
-    def loss(pred, target, *options):
-        value = dice_focal_loss(pred, target, *options)
+    def loss(pred, target, **options):
+        value = dice_focal_loss(pred, target, **options)
         seen.append((float(value.detach()), len(pred)))
         return value
 
-    monkeypatch.setattr(objectives, "dice_focal_loss", loss)
+    monkeypatch.setattr(losses, "dice_focal_loss", loss)
     result = run(cases, nothing, local_epochs=1)
     assert [n for _, n in seen] == [3, 3, 2]
     assert result.train_loss == pytest.approx(sum(value * n for value, n in seen) / 8)
@@ -450,7 +457,7 @@ def test_trained_weights_are_validated_with_statistics_of_their_own_and_reported
     )
     model = make()
     estimate_statistics(model, plain.weights, cases, 3, CPU, "fp32")
-    assert precise.trained == validate(model, held_out, 3, CPU, "fp32", OPTIONS.dice_weight)
+    assert precise.trained == validate(model, held_out, 3, CPU, "fp32", dice_focal_loss)
     assert precise.trained != plain.trained
 
 

@@ -8,7 +8,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from flames_cli.errors import FlamesError
-from flames_cli.plugins import Registry
+from flames_cli.plugins import Origin, Registry
 
 if TYPE_CHECKING:
     from flames_cli.learn.models.base import SegmentationModel
@@ -22,6 +22,19 @@ MODEL_SUMMARIES = {
 }
 """Description of each built-in model, in one line, for the help."""
 
+
+def _check(found: object) -> str:
+    from flames_cli.learn.models.plugin_models import find_callable_fault
+
+    return find_callable_fault(found)
+
+
+def _adapt(found: Callable[..., Any], origin: Origin) -> Callable[..., "SegmentationModel"]:
+    from flames_cli.learn.models.plugin_models import PluginModel
+
+    return PluginModel(found, origin)
+
+
 MODELS: Registry[Callable[..., "SegmentationModel"]] = Registry(
     "models",
     {
@@ -32,10 +45,15 @@ MODELS: Registry[Callable[..., "SegmentationModel"]] = Registry(
         "sdnet": "flames_cli.learn.models.sdnet:SDNet",
     },
     MODEL_SUMMARIES,
+    check=_check,
+    adapt=_adapt,
 )
-"""Class of each model. A model's options are its class' keyword arguments."""
+"""Class of each model, or the builder of a plug-in's. A model's options are its keyword arguments."""
 
 _SEEDING = Lock()
+
+RESERVED = ("name", "encoder_weights", "seed", "norm")
+"""Arguments of `build_model`, which no option of a model may be called."""
 
 DENSENET_TRAINING: dict[str, Any] = {"lr": 1e-4, "batch_size": 64}
 """Defaults of the options of training for densenet-unet: those of the FLAMES paper."""
@@ -44,8 +62,21 @@ SMALL_TRAINING: dict[str, Any] = {"lr": 1e-3, "batch_size": 16}
 
 
 def training_defaults(name: str) -> dict[str, Any]:
-    """Return the default learning rate and batch size of the model `name`."""
-    return DENSENET_TRAINING if name == "densenet-unet" else SMALL_TRAINING
+    """Return the default learning rate and batch size of the model `name`.
+
+    Raises:
+        FlamesError: the model's plug-in cannot be used, or has other defaults.
+    """
+    if name == "densenet-unet":
+        return DENSENET_TRAINING
+    own = getattr(model_class(name), "training_defaults", {}) if MODELS.origin(name) else {}
+    return {**SMALL_TRAINING, **own}
+
+
+def plugin_of(name: str) -> str | None:
+    """Return package and version of the plug-in that gives the model `name`; None for a built-in one."""
+    origin = MODELS.origin(name)
+    return str(origin) if origin else None
 
 
 def model_class(name: str) -> Callable[..., "SegmentationModel"]:
@@ -112,13 +143,24 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
     Raises:
         FlamesError: an unknown name, or an unknown or wrong option.
     """
-    allowed = inspect.signature(model_class(name)).parameters
+    parameters = inspect.signature(model_class(name)).parameters
+    allowed = {
+        key: one for key, one in parameters.items() if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)
+    }
+    takes_any = any(one.kind is one.VAR_KEYWORD for one in parameters.values())
     for option, value in options.items():
-        if option not in allowed:
+        if option in RESERVED or not (takes_any or option in allowed):
             raise FlamesError(f"unknown option {option!r} of model {name}: it has {', '.join(allowed)}")
-        kind = allowed[option].annotation
+        kind = _type_of(allowed.get(option))
         if isinstance(value, bool) or not isinstance(value, (int, float) if kind is float else kind):
-            raise FlamesError(f"option {option} = {value!r} of model {name}: expected {kind.__name__}")
+            expected = " or ".join(one.__name__ for one in (kind if isinstance(kind, tuple) else (kind,)))
+            raise FlamesError(f"option {option} = {value!r} of model {name}: expected {expected}")
+
+
+def _type_of(parameter: inspect.Parameter | None) -> Any:
+    """Return the type of a model's option; a plug-in may state none, or as a text."""
+    stated = parameter.annotation if parameter else None
+    return {"int": int, "float": float, int: int, float: float}.get(stated, (int, float))
 
 
 @contextmanager

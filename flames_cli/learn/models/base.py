@@ -14,11 +14,18 @@ class SegmentationModel(nn.Module, ABC):
 
     wide: ClassVar[bool] = False
     """True if most of the time goes into layers of hundreds of channels (see `devices.place`)."""
+    channels_last: bool = True
+    """False if the model needs memory in which channels come before rows and columns."""
 
     def __init__(self, in_channels: int, min_size: int) -> None:
         super().__init__()
         self.in_channels = in_channels
         self.min_size = min_size
+
+    @property
+    def network(self) -> nn.Module:
+        """The module whose parts have the names of the model's entries: the model, or what it adapts."""
+        return self
 
     @abstractmethod
     def encode(self, x: Tensor) -> list[Tensor]:

@@ -72,8 +72,9 @@ def describe_architecture(
     every = options_for(channels, options or {})
     with torch.device("meta"):
         built = build_model(model, seed=0, norm=norm, **every).eval()
-        images = torch.zeros(1, channels, size, size)
-    named = dict(_stages(built))
+    # A plug-in's network that cannot be built without memory is on the CPU.
+    images = torch.zeros(1, channels, size, size, device=next(built.parameters()).device)
+    named = dict(_stages(built.network))
     shapes = _trace(built, named, images)
     stages = [Stage("input", "image, from [0, 1] to [-1, 1]", (channels, size, size), 0)]
     stages += [Stage(name, _words(named[name]), shape, _count(named[name])) for name, shape in shapes.items()]
@@ -97,9 +98,10 @@ def _trace(
     shapes: dict[str, tuple[int, ...]] = {}
 
     def watch(name: str, module: nn.Module) -> Any:
-        def hook(_module: nn.Module, _inputs: Any, output: Tensor | tuple[Tensor, ...]) -> None:
-            first = output[0] if isinstance(output, tuple) else output
-            shapes.setdefault(name, tuple(first.shape[1:]))
+        def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            first = output[0] if isinstance(output, tuple | list) and output else output
+            if isinstance(first, Tensor):
+                shapes.setdefault(name, tuple(first.shape[1:]))
 
         return module.register_forward_hook(hook)
 

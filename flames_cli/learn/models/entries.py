@@ -37,7 +37,7 @@ def describe_entries(
     trainable = frozenset(name for name, _ in model.named_parameters())
     norm = {
         f"{part}.{entry}" if part else entry
-        for part, module in model.named_modules()
+        for part, module in model.network.named_modules()
         if is_norm(module)
         for entry in module.state_dict()
     }

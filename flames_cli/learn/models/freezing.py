@@ -43,7 +43,7 @@ def frozen(model: SegmentationModel, freeze: str) -> Iterator[None]:
     parameters = [one for name, one in model.named_parameters() if name in entries and one.requires_grad]
     norms = [
         module
-        for name, module in model.named_modules()
+        for name, module in model.network.named_modules()
         if has_statistics(module) and f"{name}.running_mean" in entries
     ]
     kinds = [_check_kind(module) for module in norms]

@@ -13,11 +13,17 @@ from flames_cli.errors import FlamesError
 from flames_cli.fed.algorithms import ALGORITHMS, get_algorithm
 from flames_cli.fed.engines import ENGINES
 from flames_cli.fed.plan import Plan, initial_seed
-from flames_cli.learn.models import build_model, options_for
+from flames_cli.learn.augmentations.applying import probe_augmentations
+from flames_cli.learn.loss_registry import DEFAULT_LOSS
+from flames_cli.learn.models import MODELS, build_model, check_options, options_for
 from flames_cli.learn.models.arrays import to_weights
 from flames_cli.learn.models.base import SegmentationModel
+from flames_cli.learn.models.disentangled import DisentangledModel
 from flames_cli.learn.models.entries import describe_entries
+from flames_cli.learn.models.probing import probe_model
 from flames_cli.learn.models.smallest_batch import smallest_batch
+from flames_cli.learn.plugin_losses import probe_loss
+from flames_cli.learn.train_options import TrainOptions
 
 MAX_UPDATE_NORM = 10.0
 """Default limit for real nodes: honest clients stay well below it (docs/security.md)."""
@@ -137,6 +143,7 @@ def make_plan(config: FederateConfig, facts: Mapping[str, Any], initial: Initial
     algorithm = choose_algorithm(config)
     size, channels = int(facts["size"]), int(facts.get("channels", 1))
     options = options_for(channels, config.model_options)
+    check_options(config.model, options)
     _check_freeze(config)
     given = initial or Initial()
     encoder_weights = encoder_weights_of(config) if given.every is None else "none"
@@ -148,6 +155,7 @@ def make_plan(config: FederateConfig, facts: Mapping[str, Any], initial: Initial
             f"{config.model} needs {fewest} in a step, since BatchNorm gets one value of an image at its "
             "deepest level; pass --batch-size 2 or more, --norm group, or preprocess with a larger --size"
         )
+    probe_plugins(config, model, size, fewest)
     return Plan(
         algorithm=algorithm,
         rounds=config.rounds,
@@ -173,6 +181,38 @@ def make_plan(config: FederateConfig, facts: Mapping[str, Any], initial: Initial
         strategy=config.strategy,
         entries=describe_entries(model, config.share, config.style_from is not None, config.training.freeze),
     )
+
+
+def probe_plugins(config: FederateConfig, model: SegmentationModel, size: int, smallest: int) -> None:
+    """Check model, loss and augmentations of plug-ins on random images, before the run begins.
+
+    Raises:
+        FlamesError: one of them fails or gives something else than expected, or the loss does not go with
+            the model or the options.
+    """
+    training = config.training
+    _check_loss(training, config.model, model)
+    if origin := MODELS.origin(config.model):
+        probe_model(model, f"model '{config.model}' of the plug-in {origin}", size, smallest)
+    probe_loss(training.loss, size)
+    probe_augmentations(training.augmentations, size, model.in_channels)
+
+
+def _check_loss(training: TrainOptions, name: str, model: SegmentationModel) -> None:
+    if training.loss == DEFAULT_LOSS:
+        return
+    if isinstance(model, DisentangledModel):
+        raise FlamesError(
+            f"model {name} rebuilds its images and has its own loss for that, got --loss {training.loss}; "
+            "leave --loss out, or use another --model"
+        )
+    usual = TrainOptions()
+    if training.dice_weight != usual.dice_weight or training.per_pixel_focal:
+        given = "--per-pixel-focal" if training.per_pixel_focal else f"--dice-weight {training.dice_weight:g}"
+        raise FlamesError(
+            f"{given} is an option of --loss {DEFAULT_LOSS}, got --loss {training.loss}; leave one of them "
+            "out"
+        )
 
 
 def _check_freeze(config: FederateConfig) -> None:

@@ -10,6 +10,7 @@ from flames_cli.config import PartitionConfig
 from flames_cli.core.federated.choice import CANDIDATES, FLAMES
 from flames_cli.core.federated.wire import as_received
 from flames_cli.learn.data import ShardDataset
+from flames_cli.learn.losses import dice_focal_loss
 from flames_cli.learn.models import build_model
 from flames_cli.learn.models.arrays import load_weights
 from flames_cli.learn.predict import validate
@@ -68,7 +69,7 @@ def test_a_client_uses_exactly_the_model_that_it_has_validated(wire, tiny):
         final = state.final_model_for(entry.name, entry.modality)
         load_weights(model, final)
         data = ShardDataset(read_shard_sets(partition_folder(root) / entry.shard, "val"))
-        dice = validate(model, data, 8, CPU, "fp32", 0.3).dice
+        dice = validate(model, data, 8, CPU, "fp32", dice_focal_loss).dice
         # A client without a choice validates its group's model as received, and the server has it in full.
         near = wire == "fp16" and "pick" not in found[entry.name]
         assert dice == pytest.approx(found[entry.name]["val_dice"], abs=0.005 if near else 0, rel=0)
