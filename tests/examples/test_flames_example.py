@@ -57,13 +57,13 @@ def test_a_package_adds_a_part_to_every_stage(work, isic):
         ["models/dilated-net", "flames-example", "0.1.0"],
         ["strategies/fair", "flames-example", "0.1.0"],
     ]
-    said = flames("evaluate", "--run", "fair", "--metric", "boundary-iou", "--device", "cpu")
+    said = flames("evaluate", "--run", "fair", "--metric", "boundary-iou", "--device", "cpu", "--no-overlays")
     assert "boundary-iou" in said.output
-    flames("export", "--run", "fair", "--name", "skin")
+    flames("export", "--run", "fair", "--model", "DERM", "--name", "skin")
     new = work / "new"
     new.mkdir()
     shutil.copy(isic / "images" / "ISIC_0000003.jpg", new)
-    flames("predict", "--model", "flames-workspace/models/skin", "--input", new, "--out", "masks")
+    flames("predict", "--model", "flames-workspace/models/skin", new, "--out", "masks")
     assert [path.name for path in (work / "masks").rglob("*.png")]
 
 
@@ -83,14 +83,14 @@ def test_ray_gives_what_one_process_gives(work, monkeypatch):
 @pytest.mark.federated
 def test_without_the_package_every_stage_names_it_and_how_to_get_it(work, isic, example):
     flames("federate", *PARTS, *SMALL, "--run", "fair")
-    flames("export", "--run", "fair", "--name", "skin")
+    flames("export", "--run", "fair", "--model", "DERM", "--name", "skin")
     example.uninstall()
     wanted = "flames-example 0.1.0"
     for command in (
         ("federate", *PARTS, *SMALL, "--rounds", "3", "--run", "fair"),
         ("evaluate", "--run", "fair", "--device", "cpu"),
-        ("export", "--run", "fair", "--name", "again"),
-        ("predict", "--model", "flames-workspace/models/skin", "--input", isic / "images", "--out", "masks"),
+        ("export", "--run", "fair", "--model", "DERM", "--name", "again"),
+        ("predict", "--model", "flames-workspace/models/skin", isic / "images", "--out", "masks"),
     ):
         line = fails(*command)
         assert wanted in line, command
