@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from flames_cli import __version__
+from flames_cli.cli.adapt_command import adapt
 from flames_cli.cli.check_command import check
 from flames_cli.cli.compare_command import compare
 from flames_cli.cli.deploy.app import deploy
@@ -136,6 +137,7 @@ def tsne(ctx: typer.Context) -> None:
 
 
 app.command(rich_help_panel="Models", cls=SectionCommand)(export)
+app.command(rich_help_panel="Models", cls=SectionCommand)(adapt)
 app.command(rich_help_panel="Models", cls=SectionCommand)(predict)
 app.add_typer(models, name="models", rich_help_panel="Models")
 app.command(rich_help_panel="Stages", cls=SectionCommand)(report)

@@ -32,7 +32,7 @@ def known_names(kind: str, workspace: Path) -> list[str]:
         case "extra metrics" | "compared metrics":
             from flames_cli.core.scores.metric_names import COMPARED
 
-            extra = registry_of("metrics").listed()
+            extra = [*registry_of("metrics").listed()]
             return [*COMPARED, *extra] if kind == "compared metrics" else extra
         case "model folders":
             from flames_cli.store.workspace import model_folder

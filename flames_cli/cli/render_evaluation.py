@@ -128,6 +128,8 @@ def evaluation_notes(result: "Evaluation") -> Iterator[str]:
             "models find less; clients estimate others only for the last and the best rounds: pass --round "
             "best or last"
         )
+    if plugins := content.options.get("plugins"):
+        yield f"plug-ins: {', '.join(plugins)}"
     yield from option_notes(content)
     if result.is_ensemble:
         yield f"ensemble: the mean probability of {count(len(content.runs), 'run')}"

@@ -48,7 +48,12 @@ def describe_model(info: "ModelInfo") -> list[str]:
         f"{image.modality} images{organs}, {colours}, {image.size}×{image.size} pixels, "
         f"{info.architecture.model}"
     ]
-    if training.kind != "file":
+    if training.base is not None:
+        lines.append(
+            f"adapted to client {training.client} from {training.base.name} ({training.base.origin}): "
+            f"{training.base.candidate}"
+        )
+    elif training.kind != "file":
         of = f"client {training.client}" if training.kind == "client" else "the server"
         lines.append(
             f"model of {of}, run {training.run} ({training.strategy}), round {training.round} of "

@@ -3,6 +3,7 @@
 The command line is built from these fields (`cli.section_command`).
 """
 
+from flames_cli.config.adaptation import AdaptConfig
 from flames_cli.config.data import CheckConfig, PartitionConfig, PreprocessConfig, ReadConfig
 from flames_cli.config.federation import FederateConfig
 from flames_cli.config.loading import (
@@ -26,6 +27,7 @@ __all__ = [
     "PANELS",
     "SECTIONS",
     "SHARED",
+    "AdaptConfig",
     "CheckConfig",
     "CompareConfig",
     "DemoConfig",

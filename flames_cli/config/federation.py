@@ -45,8 +45,10 @@ def _key_of(entry: dataclasses.Field[Any]) -> tuple[Any, Any]:
     return kind, Field(default=entry.default, **entry.metadata)
 
 
-_TRAINING_KEYS: dict[str, Any] = {entry.name: _key_of(entry) for entry in fields(TrainOptions)}
-_TrainSection = create_model("_TrainSection", __base__=Section, **_TRAINING_KEYS)
+TRAINING_KEYS: dict[str, Any] = {entry.name: _key_of(entry) for entry in fields(TrainOptions)}
+"""Type and pydantic field of every option of `TrainOptions`, by name."""
+
+_TrainSection = create_model("_TrainSection", __base__=Section, **TRAINING_KEYS)
 """Section with a key for every option of `TrainOptions`."""
 
 

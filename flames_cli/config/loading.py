@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from flames_cli.config.adaptation import AdaptConfig
 from flames_cli.config.data import CheckConfig, PartitionConfig, PreprocessConfig
 from flames_cli.config.federation import FederateConfig
 from flames_cli.config.results import CompareConfig, DemoConfig, EvaluateConfig, TsneConfig
@@ -21,6 +22,7 @@ SECTIONS: dict[str, type[Section]] = {
     "evaluate": EvaluateConfig,
     "compare": CompareConfig,
     "export": ExportConfig,
+    "adapt": AdaptConfig,
     "predict": PredictConfig,
     "tsne": TsneConfig,
     "report": ReportConfig,
@@ -115,6 +117,7 @@ def _resolve_paths(table: dict[str, Any], folder: Path) -> dict[str, Any]:
         "salt_file",
         "deployment",
         "weights",
+        "shard",
     ):
         if isinstance(resolved.get(key), str) and resolved[key]:
             resolved[key] = str(folder / resolved[key])

@@ -3,6 +3,7 @@
 from flames_cli.fed.messages import Profile, TrainRequest
 from flames_cli.learn.hardware import find_versions
 from flames_cli.learn.predict import Validation
+from flames_cli.plugins import used
 from flames_cli.store.files.parse import parse_json
 from flames_cli.store.models import Architecture, ModelInfo, TrainedOn, Training, describe_input
 
@@ -42,11 +43,23 @@ def describe_model(
             seed=request.seed,
             clients=() if private else (own,),
             token=request.run,
+            plugins=_plugins(request) or None,
         ),
         validation=_numbers(validation),
         privacy={"epsilon": request.epsilon, "delta": request.delta} if private else {},
         versions=find_versions(),
     )
+
+
+def _plugins(request: TrainRequest) -> tuple[str, ...]:
+    """Return the plug-ins of this site that took part, with package and version.
+
+    A strategy whose parts all work at the server need not be installed here.
+    """
+    training = request.training
+    names = [("models", request.model), ("strategies", request.strategy), ("losses", training.loss)]
+    names += [("augmentations", name) for name in training.augmentations]
+    return tuple(one.fact for one in used(names))
 
 
 def _numbers(validation: Validation | None) -> dict[str, float]:

@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Iterable
 
-from flames_cli.store.models import ModelInfo, TrainedOn
+from flames_cli.store.models import Base, ModelInfo, TrainedOn
 
 UNKNOWN = "unknown"
 """Licence, as the Hub writes it, of a model without a stated one."""
@@ -94,6 +94,13 @@ def _opening(info: ModelInfo) -> str:
     training = info.training
     if training.kind == "file":
         return f"A model that segments {what}. Its weights come from a file of another tool."
+    if training.base is not None:
+        return (
+            f"A model that segments {what}, adapted to the images of client {_plain(training.client)} from "
+            f"the model {_plain(training.base.name)} ({_plain(training.base.origin)}) with FLAMES. It "
+            "returns the probability of tumour for each pixel of a 2D image; volumes are segmented slice by "
+            "slice."
+        )
     origin = (
         f"the model of client {_plain(training.client)}"
         if training.kind == "client"
@@ -193,9 +200,12 @@ def _training(info: ModelInfo) -> str:
         ("options of the architecture", options or "none"),
         ("normalisation layers", _plain(model.norm)),
     ]
-    if training.kind != "file":
+    if training.base is not None:
+        rows += [*_adaptation(training.base), ("seed", str(training.seed))]
+    elif training.kind != "file":
         rows += [
             ("strategy", _plain(training.strategy)),
+            *([("plug-ins", _plain(", ".join(training.plugins)))] if training.plugins else []),
             ("round", f"{training.round} of {training.rounds}"),
             ("reason for the round", _plain(training.why) or "not stated"),
             ("seed", str(training.seed)),
@@ -203,15 +213,44 @@ def _training(info: ModelInfo) -> str:
     return _table(("property", "value"), rows)
 
 
+def _adaptation(base: Base) -> list[tuple[str, str]]:
+    """Return the lines of the table that say how the model was made from another one."""
+    return [
+        ("adapted from", f"{_plain(base.name)} ({_plain(base.origin)})"),
+        ("SHA-256 of its weights", base.sha256),
+        ("chosen weights", f"{_plain(base.candidate)}: {base.share:.0%} fine-tuned, the rest as it was"),
+        ("reason for the choice", _plain(base.why)),
+        ("epochs of fine-tuning", str(base.epochs)),
+        ("learning rate", f"{base.lr:g}"),
+        ("part that was not trained", _plain(base.freeze)),
+    ]
+
+
+def _test(base: Base) -> str:
+    """Return the sentence on the client's test patients; "" without any."""
+    found = base.test
+    if "dice" not in found:
+        return ""
+    what = next((name for name in ("volumes", "images") if name in found), "images")
+    return (
+        f"Test: mean Dice of {found.get(what, 0):g} {what} of {found.get('patients', 0):g} patients of the "
+        f"client, who chose nothing: {found['dice']:.3f}; of the model from which it was adapted: "
+        f"{found.get('dice_as_it_is', 0):.3f}."
+    )
+
+
 def _validation(info: ModelInfo) -> str:
-    found = info.validation
+    found, base = info.validation, info.training.base
     if "dice" in found:
         n = f" of {found['images']:g} validation images" if found.get("images") else ""
         people = f" of {found['patients']:g} patients" if found.get("patients") else ""
         return (
             f"Mean Dice{n}{people}: {found['dice']:.3f}. The model was not trained on these patients, but "
-            "they may have chosen the round. Test patients were not used."
+            f"they may have chosen the {'weights' if base else 'round'}. "
+            + ((_test(base) if base else "") or "Test patients were not used.")
         )
+    if base is not None:
+        return _test(base) or "None."
     if info.privacy:
         return "Not stated: differential privacy does not cover the validation of single clients."
     if info.training.kind == "server":

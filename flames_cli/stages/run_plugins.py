@@ -50,6 +50,11 @@ def require_run_plugins(run: RunFolder, facts: Mapping[str, Any] | None = None) 
     Raises:
         FlamesError: a plug-in is not there, or the facts cannot be read.
     """
-    stored = (read_config(run.config).get("run", {}) if facts is None else facts).get(PLUGINS, ())
-    texts = [str(one) for one in stored] if isinstance(stored, list) else []
-    return require_plugins(texts, f"run '{run.name}'")
+    stored = read_config(run.config).get("run", {}) if facts is None else facts
+    return require_plugins(plugin_facts(stored), f"run '{run.name}'")
+
+
+def plugin_facts(facts: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the plug-ins in a run's facts, such as `models/tiny flames-example 0.1`."""
+    stored = facts.get(PLUGINS, ())
+    return tuple(str(one) for one in stored) if isinstance(stored, list) else ()

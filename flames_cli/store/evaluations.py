@@ -26,6 +26,8 @@ METRIC = "metric_"
 """Start of the name of a column of a plug-in's metric."""
 METRIC_FACTS = "metrics"
 """Option of evaluation.json with the metrics of plug-ins: package and version, direction and unit by name."""
+PLUGINS = "plugins"
+"""Option of evaluation.json with the plug-ins of the runs, such as `strategies/own flames-example 0.1`."""
 OPEN = {"extra": EXTRA, "metrics": METRIC}
 """Fields of a score that are several columns, or none, each with the start of their names."""
 

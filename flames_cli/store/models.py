@@ -134,6 +134,11 @@ class Base:
     lr: float
     freeze: str = "none"
     """Part that was not trained."""
+    candidate: str = ""
+    """Name of the chosen candidate."""
+    test: dict[str, float] = field(default_factory=dict)
+    """Test of both models on the client's test patients, by name: dice, dice_as_it_is, volumes or images,
+    patients; empty without a test set."""
     partitions: tuple[str, ...] = ()
     """SHA-256 of the partitions on whose patients the base and the adapted model were trained."""
     unknown: str = ""
@@ -162,6 +167,8 @@ class Training:
     folder that a node keeps names its own client only."""
     token: str = ""
     """Token of the run, 16 hex digits, which differs between runs of one name; empty: not known."""
+    plugins: tuple[str, ...] | None = None
+    """Plug-ins that took part, such as `strategies/own flames-example 0.1`; None: there were none."""
     base: Base | None = None
     """The model from which an adapted one was made; None: it was not adapted."""
 

@@ -48,10 +48,17 @@ class Offer:
             return self.blend if name == FLAMES else self.own
         n_clients = self.prior.n_clients
         step = (1 - own_share(name, n_clients)) / (1 - flames_alpha(n_clients))
-        return {entry: _step(entry, array, self.blend[entry], step) for entry, array in self.own.items()}
+        return {
+            entry: blend_entry(entry, array, self.blend[entry], step) for entry, array in self.own.items()
+        }
 
 
-def _step(entry: str, own: NDArray[Any], blend: NDArray[Any], step: float) -> NDArray[Any]:
+def mix(first: Weights, second: Weights, share: float) -> Weights:
+    """Return (1 − share)·first + share·second for every entry, in the dtype of `first`."""
+    return {entry: blend_entry(entry, array, second[entry], share) for entry, array in first.items()}
+
+
+def blend_entry(entry: str, own: NDArray[Any], blend: NDArray[Any], step: float) -> NDArray[Any]:
     """Return own + step·(blend − own), computed in float64, in the dtype of `own`."""
     made = np.empty(own.shape, own.dtype)
     for values, blended, out in in_blocks(own, blend, made):

@@ -85,7 +85,7 @@ def extra_metrics(names: Sequence[str]) -> list[ExtraMetric]:
 def _fault(found: object) -> str:
     """Return what is wrong with a plug-in's object; "" if it is a metric."""
     if not callable(found) or isinstance(found, type):
-        return f"it is {'a class' if isinstance(found, type) else type(found).__name__}, expected a function"
+        return f"it is a {'class' if isinstance(found, type) else type(found).__name__}, expected a function"
     if type(higher := getattr(found, "higher_is_better", True)) is not bool:
         return f"its higher_is_better is {higher!r:.80}, expected True or False"
     unit = getattr(found, "unit", "")

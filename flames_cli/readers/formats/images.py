@@ -17,7 +17,7 @@ from flames_cli.arrays import Pixels
 from flames_cli.readers.base import BadCase
 from flames_cli.readers.formats import tiff
 from flames_cli.readers.formats.content import describe, recognise_file
-from flames_cli.readers.formats.png import decode_simple, is_deep_colour, is_grey
+from flames_cli.readers.formats.png import is_deep_colour, is_grey
 from flames_cli.readers.formats.tiff_directory import (
     HEIGHT,
     WIDTH,
@@ -114,11 +114,8 @@ def _read_bytes(path: Path) -> bytes:
 def _decode(path: Path, data: bytes, colour: bool) -> Pixels:
     if data.startswith(JPEG_START) and b"Exif\0\0" not in data:
         quick = _decode_jpeg(path, data, colour)
-    elif is_tiff(data):
-        return _decode_tiff(path, data, colour)
-    else:
-        quick = None if colour else decode_simple(data, MAX_PIXELS)
-    return _decode_any(path, data, colour) if quick is None else quick
+        return _decode_any(path, data, colour) if quick is None else quick
+    return _decode_tiff(path, data, colour) if is_tiff(data) else _decode_any(path, data, colour)
 
 
 def _decode_jpeg(path: Path, data: bytes, colour: bool) -> Pixels | None:

@@ -10,6 +10,7 @@ from flames_cli.stages.compare.pictures import draw_comparison
 from flames_cli.stages.compare.samples import choose_scores, pool_scores
 from flames_cli.stages.compare.tables import make_tables
 from flames_cli.stages.progress import Progress, silent
+from flames_cli.store.evaluations import PLUGINS
 from flames_cli.store.workspace import comparison_folder
 
 
@@ -82,9 +83,12 @@ def _option_parts(config: CompareConfig) -> list[str]:
 
 
 def _notes(found: list[Evaluated]) -> list[str]:
-    """Return notes on runs that are not finished, or whose models have statistics of another model."""
+    """Return notes on runs that are not finished, whose models have statistics of another model, or that used
+    plug-ins."""
     notes = []
     for one in found:
+        if plugins := one.content.options.get(PLUGINS):
+            notes.append(f"{one.content.run} used the plug-ins {', '.join(plugins)}")
         own = [name for name in one.content.untested if name.startswith(f"{one.content.run}-")]
         if own:
             notes.append(f"{one.content.run} is pooled without {', '.join(own)}")

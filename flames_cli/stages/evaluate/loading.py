@@ -18,7 +18,7 @@ from flames_cli.learn.segment import Segmenter
 from flames_cli.stages.federate.planning import choose_privacy
 from flames_cli.stages.federate.resuming import FREE_TO_CHANGE
 from flames_cli.stages.rounds import ChosenRound, Rounds, choose_round, load_round, read_run_rounds
-from flames_cli.stages.run_plugins import require_run_plugins
+from flames_cli.stages.run_plugins import plugin_facts, require_run_plugins
 from flames_cli.store.checkpoint import index_path
 from flames_cli.store.files.hashes import hash_file
 from flames_cli.store.files.locks import reading_partition
@@ -64,6 +64,8 @@ class LoadedRun:
     """Privacy cost of its models, if they are private."""
     estimates_statistics: bool = False
     """True if clients estimate the statistics of BatchNorm of the last and the best round's models."""
+    plugins: tuple[str, ...] = ()
+    """Plug-ins of the run, with package and version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +251,7 @@ def load_run(config: EvaluateConfig, name: str | None) -> LoadedRun:
         at_sites=ENGINES[made.engine].clients_hold_their_data,
         privacy=_privacy_facts(made, folder, state),
         estimates_statistics=estimates_statistics(made.training, made.dp_noise is not None, weights),
+        plugins=plugin_facts(facts),
     )
 
 

@@ -54,6 +54,7 @@ from flames_cli.store.cases import Spool
 from flames_cli.store.evaluations import (
     CASES,
     METRIC_FACTS,
+    PLUGINS,
     VOLUMES,
     CaseScore,
     EvaluatedRun,
@@ -102,7 +103,7 @@ def _describe_all(config: EvaluateConfig, loaded: Loaded, splits: Sequence[str])
         name=name_of(loaded, config, splits),
         run=loaded.name,
         runs=tuple(_describe(run) for run in loaded.runs),
-        options=_options(config, splits, loaded.first),
+        options=_options(config, splits, loaded),
         small={},
         units={},
         tables={},
@@ -288,9 +289,9 @@ def _detail_tables(found: _Found, content: EvaluationFile, seed: int) -> dict[st
     return {name: lines for name, lines in tables.items() if lines}
 
 
-def _options(config: EvaluateConfig, splits: Sequence[str], run: LoadedRun) -> dict[str, object]:
-    """Return the options that change the scores."""
-    interval = {"level": LEVEL, "draws": DRAWS, "seed": run.seed}
+def _options(config: EvaluateConfig, splits: Sequence[str], loaded: Loaded) -> dict[str, object]:
+    """Return the options that change the scores, and the plug-ins of the runs."""
+    interval = {"level": LEVEL, "draws": DRAWS, "seed": loaded.first.seed}
     masks = {"threshold": config.threshold, "tta": config.tta, "postprocess": config.postprocess}
     masks["lesion_iou"] = config.lesion_iou
     cross = {"cross_site": True} if config.cross_site else {}
@@ -303,6 +304,8 @@ def _options(config: EvaluateConfig, splits: Sequence[str], run: LoadedRun) -> d
         "ensemble": config.ensemble,
         **cross,
     }
+    if plugins := sorted({one for run in loaded.runs for one in run.plugins}):
+        options[PLUGINS] = plugins
     if config.metrics:
         options[METRIC_FACTS] = {one.name: one.facts for one in extra_metrics(config.metrics)}
     return {**options, "on": list(config.on), "model": config.model} if config.on else options

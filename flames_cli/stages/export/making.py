@@ -137,6 +137,7 @@ def _describe(
             why=run.chosen.why,
             seed=run.config.seed,
             clients=() if run.is_private else tuple(trained_on),
+            plugins=run.plugins or None,
         ),
         validation={} if run.is_private else _validation(run, own, client),
         privacy=dict(run.privacy),

@@ -18,7 +18,7 @@ from flames_cli.stages.export.clients import (
     clients_that_joined,
 )
 from flames_cli.stages.rounds import ChosenRound, choose_round, load_round, read_passes, read_run_rounds
-from flames_cli.stages.run_plugins import require_run_plugins
+from flames_cli.stages.run_plugins import plugin_facts, require_run_plugins
 from flames_cli.store.clients import read_clients
 from flames_cli.store.partition import open_partition
 from flames_cli.store.partitions import name_now
@@ -46,6 +46,8 @@ class SourceRun:
     """Differential privacy spent: epsilon and delta; empty without."""
     has_stale_statistics: bool
     """True if the clients did not estimate the statistics of BatchNorm of this round's models."""
+    plugins: tuple[str, ...] = ()
+    """Plug-ins of the run, with package and version."""
     plugin_notes: tuple[str, ...] = ()
     """Notes on plug-ins of the run that are others here."""
 
@@ -87,6 +89,7 @@ def read_source_run(workspace: Path, name: str | None, wanted: Wanted | None) ->
         privacy=_privacy_spent(made, state.round, lines),
         has_stale_statistics=state.statistics is None
         and estimates_statistics(made.training, made.dp_noise is not None, weights),
+        plugins=plugin_facts(facts),
         plugin_notes=tuple(notes),
     )
 

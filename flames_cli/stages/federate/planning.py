@@ -148,14 +148,8 @@ def make_plan(config: FederateConfig, facts: Mapping[str, Any], initial: Initial
     given = initial or Initial()
     encoder_weights = encoder_weights_of(config) if given.every is None else "none"
     model = _initial_model(config, options, size, encoder_weights)
-    fewest = smallest_batch(model, size)
-    if config.training.batch_size < fewest:
-        raise FlamesError(
-            f"got --batch-size {config.training.batch_size} with images of {size}×{size}, of which this "
-            f"{config.model} needs {fewest} in a step, since BatchNorm gets one value of an image at its "
-            "deepest level; pass --batch-size 2 or more, --norm group, or preprocess with a larger --size"
-        )
-    probe_plugins(config, model, size, fewest)
+    fewest = check_batch_size(model, config.model, size, config.training.batch_size)
+    probe_plugins(config.training, config.model, model, size, fewest)
     return Plan(
         algorithm=algorithm,
         rounds=config.rounds,
@@ -183,17 +177,34 @@ def make_plan(config: FederateConfig, facts: Mapping[str, Any], initial: Initial
     )
 
 
-def probe_plugins(config: FederateConfig, model: SegmentationModel, size: int, smallest: int) -> None:
-    """Check model, loss and augmentations of plug-ins on random images, before the run begins.
+def check_batch_size(model: SegmentationModel, name: str, size: int, batch_size: int) -> int:
+    """Return the smallest number of images that `model` can train on in a step.
+
+    Raises:
+        FlamesError: `batch_size` is smaller.
+    """
+    fewest = smallest_batch(model, size)
+    if batch_size < fewest:
+        raise FlamesError(
+            f"got --batch-size {batch_size} with images of {size}×{size}, of which this "
+            f"{name} needs {fewest} in a step, since BatchNorm gets one value of an image at its "
+            "deepest level; pass --batch-size 2 or more, --norm group, or preprocess with a larger --size"
+        )
+    return fewest
+
+
+def probe_plugins(
+    training: TrainOptions, name: str, model: SegmentationModel, size: int, smallest: int
+) -> None:
+    """Check the model called `name`, loss and augmentations of plug-ins on random images, before training.
 
     Raises:
         FlamesError: one of them fails or gives something else than expected, or the loss does not go with
             the model or the options.
     """
-    training = config.training
-    _check_loss(training, config.model, model)
-    if origin := MODELS.origin(config.model):
-        probe_model(model, f"model '{config.model}' of the plug-in {origin}", size, smallest)
+    _check_loss(training, name, model)
+    if origin := MODELS.origin(name):
+        probe_model(model, f"model '{name}' of the plug-in {origin}", size, smallest)
     probe_loss(training.loss, size)
     probe_augmentations(training.augmentations, size, model.in_channels)
 

@@ -2,19 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from flames_cli.arrays import Weights
 from flames_cli.config import PredictConfig
 from flames_cli.core.imaging.intensity_rule import IntensityRule
-from flames_cli.errors import FlamesError, MissingArtifact
+from flames_cli.errors import FlamesError
 from flames_cli.readers.formats.ranges import family_of
 from flames_cli.stages.export.making import make_client_model, make_server_model
 from flames_cli.stages.export.source_runs import read_source_run
+from flames_cli.stages.model_folders import find_model_folder
 from flames_cli.stages.predict.preparing import ModelPreparation, preparation_of
-from flames_cli.store.models import INFO, ModelInfo, read_model
+from flames_cli.store.models import ModelInfo, read_model
 from flames_cli.store.weights import hash_weights
-from flames_cli.store.workspace import model_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +46,9 @@ def choose_models(config: PredictConfig) -> list[ChosenModel]:
             "got a run and not exactly one of --client and --modality, which choose its model; pass --client "
             "NAME for a personalised model, or --modality MODALITY for a server model"
         )
-    pairs = [_read(config.workspace, named) for named in config.models] or [_of_run(config)]
+    pairs = [read_model(find_model_folder(config.workspace, named)) for named in config.models] or [
+        _of_run(config)
+    ]
     rule = rule_of(config)
     chosen = [
         ChosenModel(info, weights, info.sha256 or hash_weights(weights), preparation_of(info.input, rule))
@@ -64,21 +65,6 @@ def rule_of(config: PredictConfig) -> IntensityRule | None:
     if config.percentile is not None:
         return IntensityRule(percentile=config.percentile, percentile_of=config.percentile_of)
     return None
-
-
-def _read(workspace: Path, named: str) -> tuple[ModelInfo, Weights]:
-    folder = Path(named)
-    if not (folder / INFO).is_file():
-        own = model_folder(workspace, named)
-        if not (own / INFO).is_file():
-            names = sorted(path.parent.name for path in model_folder(workspace, "*").parent.glob(f"*/{INFO}"))
-            raise MissingArtifact(
-                f"no model '{named}': expected a folder with {INFO}, or the name of one in "
-                f"{own.parent} ({', '.join(names) or 'which has none'}); make one with `flames export`, or "
-                "install one with `flames models add`"
-            )
-        folder = own
-    return read_model(folder)
 
 
 def _of_run(config: PredictConfig) -> tuple[ModelInfo, Weights]:

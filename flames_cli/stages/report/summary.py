@@ -10,6 +10,7 @@ from flames_cli.stages.compare.tables import Scores
 from flames_cli.stages.report.cost import total_bytes
 from flames_cli.stages.report.gathering import Gathered, Results, RunRecord
 from flames_cli.stages.report.score_grid import interval_text
+from flames_cli.stages.run_plugins import plugin_facts
 from flames_cli.store.runs import MACHINES
 
 MOST_MODELS = 4
@@ -35,13 +36,19 @@ def _question(gathered: Gathered) -> str:
     several = f"{count(len(gathered.runs), 'run')} of " if gathered.is_family else ""
     words = (
         f"{several}strategy {first.config.strategy} ({first.algorithm.summary}), model "
-        f"{first.config.model}, {_rounds(first)}"
+        f"{first.config.model}, {_rounds(first)}{_plugins(first)}"
     )
     whom = f" on {count(sum(clients.values()), 'client')}" if clients else ""
     detail = f" ({parts})" if parts and not gathered.private else ""
     against = f", compared with {', '.join(gathered.results.runs[1:])}" if gathered.results else ""
     against = against if gathered.results and len(gathered.results.runs) > 1 else ""
     return f"Trained: {words}{whom}{detail}{against}."
+
+
+def _plugins(run: RunRecord) -> str:
+    """Return the plug-ins of a run with package and version; empty if it used none."""
+    found = plugin_facts(run.facts)
+    return f", with the plug-in{'s' if len(found) > 1 else ''} {', '.join(found)}," if found else ""
 
 
 def _rounds(run: RunRecord) -> str:

@@ -137,13 +137,16 @@ def _opened(folder: Path, shared: bool) -> Iterator[int]:
 
 
 def is_locked(folder: Path) -> bool:
-    """Return whether a process has locked `folder` now; True if the system cannot answer."""
+    """Return whether a process has locked `folder` for itself now; True if the system cannot answer.
+
+    The lock file is only read, so that this is known in a workspace of another user.
+    """
     try:
-        descriptor = os.open(lock_file(folder), os.O_RDWR)
+        descriptor = os.open(lock_file(folder), os.O_RDONLY)
     except FileNotFoundError:
         return False
     try:
-        has_locks = _lock(descriptor, shared=False, wait=False)
+        has_locks = _lock(descriptor, shared=True, wait=False)
         _unlock(descriptor)
         return not has_locks
     except BlockingIOError:

@@ -10,6 +10,7 @@ from flames_cli.learn.data import ShardDataset
 from flames_cli.learn.models import build_model
 from flames_cli.learn.models.arrays import to_weights
 from flames_cli.learn.models.freezing import frozen, frozen_entries
+from flames_cli.learn.models.logits_model import LogitsModel
 from flames_cli.learn.models.norms import FrozenBatchNorm2d
 from flames_cli.learn.normalisation import estimate_statistics
 from flames_cli.learn.train import train_epochs
@@ -137,3 +138,19 @@ def test_another_layer_with_statistics_is_named():
     ):
         pass
     assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_the_encoder_of_a_plug_in_s_network_is_frozen():
+    net = nn.Sequential()
+    net.encoder = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU())
+    net.head = nn.Conv2d(4, 1, 1)
+    model = LogitsModel(net, 1, "a model")
+    before = to_weights(model)
+    with frozen(model, "encoder"):
+        model.train()
+        model(torch.rand(2, 1, 16, 16)).mean().backward()
+    assert all(
+        np.array_equal(before[name], array) for name, array in to_weights(model).items() if "encoder" in name
+    )
+    assert net.encoder[0].weight.grad is None
+    assert net.head.weight.grad is not None

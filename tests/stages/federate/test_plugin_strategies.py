@@ -65,8 +65,22 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(strategy, tiny):
         assert sorted(state.server) == ["of brats", "of busi"]
         assert sorted(state.personal) == ["brats-1", "brats-2", "busi"]
         found = evaluate_run(root, strategy)
+        assert found.content.options["plugins"] == [ALGORITHMS.origin(strategy).fact]
         assert [row.label for row in found.server] == ["MRI by of brats", "US by of busi"]
         assert [row.label for row in found.clients] == ["brats-1", "brats-2", "busi"]
+
+
+@pytest.mark.long
+def test_ray_gives_what_inline_gives(tiny, monkeypatch):
+    """Its processes find the file by the environment."""
+    pytest.importorskip("ray")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    root, options = tiny(), {"strategy": "feddyn", "fraction": 0.5, **OPTIONS["feddyn"]}
+    inline = federate(federate_config(root, run="inline", **options))
+    rayed = federate(federate_config(root, run="ray", engine="ray", **options))
+    assert_same_state(state_of(rayed), state_of(inline))
+    assert without_timings(rayed.records) == without_timings(inline.records)
+    assert_same_tree(memories_of(rayed), memories_of(inline))
 
 
 def write_strategy(folder, text):

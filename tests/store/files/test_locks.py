@@ -56,6 +56,23 @@ def test_checking_a_lock_makes_no_file(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_lock_is_checked_in_a_workspace_that_cannot_be_written(tmp_path, monkeypatch):
+    with locked(tmp_path / "one"):
+        pass
+    opened = os.open
+
+    def read_only(path, flags, *mode):
+        if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return opened(path, flags, *mode)
+
+    held = locked(tmp_path / "other")
+    held.__enter__()
+    monkeypatch.setattr(os, "open", read_only)
+    assert [is_locked(tmp_path / name) for name in ("one", "other", "none")] == [False, True, False]
+    held.__exit__(None, None, None)
+
+
 def test_a_run_that_is_held_for_a_moment_is_waited_for(tmp_path):
     held = locked(tmp_path / "one")
     held.__enter__()
