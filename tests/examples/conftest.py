@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.support.command_line import ROOT
+from tests.support.command_line import ROOT, flames
 from tests.support.once import make_once
 
 SOURCE = ROOT / "examples" / "flames-example"
@@ -81,3 +81,13 @@ def isic(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Image.new("L", (9, 9)).save(folder / "masks" / "ISIC_9999999_segmentation.png")
 
     return make_once(tmp_path_factory, "ISIC2018", make)
+
+
+@pytest.fixture
+def work(example: Package, isic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a workspace of three clients, made by the reader of the package."""
+    monkeypatch.chdir(tmp_path)
+    said = flames("preprocess", "--dataset", "isic2018", "--raw", isic, "--size", "32", "--skip-bad")
+    assert "1" in said.output
+    flames("partition", "--split", "isic2018=3")
+    return tmp_path

@@ -2,47 +2,17 @@
 
 import json
 import shutil
-from pathlib import Path
-from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
-from flames_cli.cli.app import app
 from flames_cli.store.checkpoint import load_state
 from flames_cli.store.runs import RunFolder, read_config
 from tests.support.asserts import assert_same_state, without_timings
-from tests.support.command_line import PLAIN
+from tests.support.command_line import fails, flames
 
 PARTS = ("--strategy", "fair", "--model", "dilated-net", "--model-option", "channels=4")
 PARTS += ("--model-option", "blocks=2", "--loss", "focal-tversky", "--augmentation", "speckle")
 SMALL = ("--rounds", "2", "--batch-size", "8", "--lr", "1e-2", "--device", "cpu")
-
-
-def flames(*args: object, code: int = 0) -> Any:
-    result = CliRunner().invoke(app, [str(arg) for arg in args], env=PLAIN, prog_name="flames")
-    assert result.exit_code == code, result.output
-    return result
-
-
-def fails(*args: object) -> str:
-    """Return the one line of a command that fails."""
-    result = CliRunner().invoke(app, [str(arg) for arg in args], env=PLAIN, prog_name="flames")
-    assert result.exit_code in (2, 3), result.output
-    assert "Traceback" not in result.output
-    lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
-    assert len(lines) == 1, result.stderr
-    return lines[0]
-
-
-@pytest.fixture
-def work(example, isic, tmp_path, monkeypatch) -> Path:
-    """A folder with a workspace of three clients, made by the reader of the package."""
-    monkeypatch.chdir(tmp_path)
-    said = flames("preprocess", "--dataset", "isic2018", "--raw", isic, "--size", "32", "--skip-bad")
-    assert "1" in said.output
-    flames("partition", "--split", "isic2018=3")
-    return tmp_path
 
 
 @pytest.mark.federated
@@ -69,7 +39,7 @@ def test_a_package_adds_a_part_to_every_stage(work, isic):
 
 @pytest.mark.federated
 @pytest.mark.long
-def test_ray_gives_what_one_process_gives(work, monkeypatch):
+def test_ray_gives_what_one_process_gives(work, monkeypatch, one_thread):
     pytest.importorskip("ray")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     for engine in ("inline", "ray"):

@@ -27,7 +27,7 @@ from tests.support.cluster import SECONDS, Cluster, start_cluster, wait_for
 from tests.support.command_line import ROOT
 from tests.support.stages import federate_config
 
-pytestmark = [pytest.mark.federated, pytest.mark.long]
+pytestmark = [pytest.mark.federated, pytest.mark.long, pytest.mark.usefixtures("one_thread")]
 
 SITES = ("isic2018-1", "isic2018-2", "isic2018-3")
 PARTS = {
@@ -90,7 +90,7 @@ def status(cluster: Cluster) -> Any:
     return json.loads(found.stdout)
 
 
-def test_a_site_joins_with_the_version_of_the_run_alone(cluster, built, other_version, monkeypatch):
+def test_a_site_joins_with_the_version_of_the_run_alone(cluster, other_version):
     third = SITES[2]
     site = cluster.deployment.site(third)
     for name in SITES[:2]:
@@ -118,7 +118,6 @@ def test_a_site_joins_with_the_version_of_the_run_alone(cluster, built, other_ve
     cluster.start_node(third)
     real, rejected = run(cluster, "real", seconds=SECONDS, rounds=2)
     assert rejected == {}
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     inline = federate(federate_config(cluster.workspace, run="inline", **PARTS))
     assert_same_state(*(load_state(result.folder / "checkpoints") for result in (real, inline)))
     assert without_timings(real.records) == without_timings(inline.records)
