@@ -8,6 +8,7 @@ import pytest
 
 from flames_cli.errors import FlamesError
 from flames_cli.fed.algorithms import ALGORITHMS, get_algorithm
+from flames_cli.fed.events import ReportReceived
 from flames_cli.plugins import FILES_VARIABLE, use_files
 from flames_cli.stages.federate.stage import federate
 from flames_cli.store.checkpoint import load_state
@@ -45,12 +46,23 @@ def test_a_strategy_of_a_file_is_named_with_its_file():
     assert algorithm.has_client_state
 
 
+class PulledPlug(Exception):
+    """Exception that the program does not expect."""
+
+
+def pull_plug(event):
+    """Stop when the server has a report of round 2, whose client has stored its state of that round."""
+    if isinstance(event, ReportReceived) and event.round == 2:
+        raise PulledPlug
+
+
 @pytest.mark.parametrize("strategy", OPTIONS)
 def test_a_run_that_was_stopped_ends_with_the_same_bits(strategy, tiny):
     options = {"strategy": strategy, **OPTIONS[strategy]}
     whole = federate(federate_config(tiny(), rounds=3, **options))
     root = tiny()
-    federate(federate_config(root, rounds=1, **options))
+    with pytest.raises(PulledPlug):
+        federate(federate_config(root, rounds=3, **options), pull_plug)
     resumed = federate(federate_config(root, rounds=3, **options))
     assert resumed.resumed_from == 1
     assert whole.records[-1]["rejected"] == {}
