@@ -108,7 +108,7 @@ def script(page: Path, folder: Path) -> str:
                 lines.append(f"{line} || test $? -eq 4" if line.startswith("flames check") else line)
     if program:
         (folder / "program.py").write_text(program)
-        lines.append("python program.py")
+        lines.append(f"python {shlex.quote(str(folder / 'program.py'))}")
     return "\n".join(lines) + "\n"
 
 
@@ -123,7 +123,6 @@ def test_a_tutorial_runs_as_it_is_written(name, tmp_path):
     room = tmp_path / "room"
     room.mkdir()
     text = script(ROOT / "docs" / "tutorials" / f"{name}.md", tmp_path)
-    assert not (ROOT / "docs" / "tutorials" / f"{name}.md").read_text("utf-8").count("```bash")
     environment = shell_environment(FLWR_TELEMETRY_ENABLED="0")
     environment["PATH"] = f"{tools}:{environment['PATH']}"
     done = subprocess.run(
