@@ -77,10 +77,12 @@ def _from_environment() -> dict[str, Any]:
 
 
 def _plain(kind: type[Section], key: str, value: Any) -> Any:
-    """Return a value as the configuration expects it: the number of a NumPy scalar, the path of an object
-    that is one, and one text of a list that is given alone as a list."""
-    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
-        value = value.item()
+    """Return a value as the configuration expects it: the numbers of a range, an array or a NumPy scalar, the
+    path of an object that is one, and one text of a list that is given alone as a list."""
+    if hasattr(value, "tolist") and hasattr(value, "ndim"):
+        value = value.tolist()
+    if isinstance(value, range):
+        value = list(value)
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
     if isinstance(value, list | tuple):
