@@ -12,6 +12,7 @@ import markdown
 import pytest
 from markdown_it import MarkdownIt
 
+import flames_cli
 from docs import generate
 from flames_cli.config import SECTIONS, SHARED, load_section
 from tests.test_docs import EVERY_PAGE, ROOT, headings_in
@@ -47,7 +48,7 @@ def test_every_page_is_in_the_site_and_in_its_navigation(site):
         assert shown in (site / built).read_text("utf-8"), f"{built} is not in its own navigation"
     for name in ("contributing", "changelog"):
         assert (site / f"{name}.html").is_file()
-    for kind in ("reference", "explanation"):
+    for kind in ("tutorials", "how-to", "reference", "explanation"):
         assert f'href="{kind}/index.html"' in start
 
 
@@ -112,3 +113,9 @@ def test_the_page_of_keys_is_a_configuration_with_all_defaults(tmp_path):
     for kind in SECTIONS.values():
         assert load_section(kind, {}, file).model_dump(exclude=PATHS) == kind().model_dump(exclude=PATHS)
     assert set(tomllib.loads(file.read_text())) == {*SECTIONS, *SHARED}
+
+
+def test_the_python_reference_has_the_complete_public_surface():
+    page = (ROOT / "docs" / "reference" / "python.md").read_text("utf-8")
+    named = {*re.findall(r"^::: flames_cli\.(\w+)$", page, re.M), *re.findall(r"`(\w+Config)`", page)}
+    assert named == {*flames_cli.__all__} - {"__version__"}
