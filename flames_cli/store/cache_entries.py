@@ -109,6 +109,8 @@ _Read = Callable[[Any, list[bytes]], Any]
 def _reader_of(kind: Any) -> _Read:
     """Return the function that makes a value of type `kind` of its part of the tree and of all chunks."""
     origin, arguments = get_origin(kind), get_args(kind)
+    if named := getattr(origin, "__value__", None):  # NDArray is a named alias from NumPy 2.5 on
+        origin = get_origin(named)
     if isinstance(kind, type) and is_dataclass(kind):
         hints = get_type_hints(kind)
         parts = [_reader_of(hints[one.name]) for one in fields(kind)]

@@ -79,3 +79,15 @@ def test_a_narrow_terminal_gets_tables_that_it_wraps(monkeypatch):
     assert results().width == NARROWEST
     monkeypatch.setenv("COLUMNS", "60")
     assert results().width == 60
+
+
+def test_a_home_that_cannot_be_written_is_no_matter_for_figures(tmp_path):
+    """Nobody can make a folder in /proc."""
+    script = (
+        "from flames_cli.cli.app import flames; flames(); from matplotlib import style; style.use('default')"
+    )
+    away = {"HOME": "/proc/none", "MPLCONFIGDIR": "/proc/none", "XDG_CACHE_HOME": "/proc/none"}
+    run = subprocess.run(
+        [sys.executable, "-c", script], env=shell_environment(**away), capture_output=True, cwd=tmp_path
+    )
+    assert (run.returncode, run.stderr) == (0, b"")

@@ -6,12 +6,14 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from typing_extensions import TypeAliasType
 
 from flames_cli.store.cache_entries import MAGIC, decode_entry, encode_entry
 
@@ -120,3 +122,11 @@ def test_a_forged_entry_is_an_error_too(lengths, tree):
     assert decode_entry(Bits, forge([1], ["a", [0, [8]]], b"\xff")).bits.all()
     with pytest.raises(ValueError, match=r"lengths|size|kind"):
         decode_entry(Bits, forge(lengths, tree, b"\xff"))
+
+
+def test_a_type_with_a_name_is_read_as_what_it_stands_for():
+    """As NDArray is in NumPy 2.5; an alias with a parameter, which Python 3.11 has in typing_extensions."""
+    kind = TypeVar("kind", bound=np.generic)
+    alias = TypeAliasType("alias", np.ndarray[Any, np.dtype[kind]], type_params=(kind,))
+    bits = np.array([[True, False, True]])
+    np.testing.assert_array_equal(decode_entry(alias[np.bool_], encode_entry(bits)), bits)

@@ -1,6 +1,7 @@
 """The ray engine: Flower's simulation runtime, which trains many clients simultaneously on one machine."""
 
 import importlib.util
+import os
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -15,6 +16,10 @@ from flames_cli.fed.messages import PROTOCOL
 from flames_cli.flower.flwr_command import FlwrCommand
 from flames_cli.flower.health import wait_until_healthy
 from flames_cli.flower.processes import child_environment, free_port, start, stop
+
+LONGEST_FOLDER = 36
+"""Bytes of the longest folder for temporary files in which ray can make its sockets: their names have at most
+107 bytes, of which ray adds up to 70."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +68,8 @@ def run_ray(job: Job, nodes: Path, resources: Resources, on_event: OnEvent, log:
         command = [sys.executable, "-m", "flames_cli.flower", "superlink", "--flames-protocol", str(PROTOCOL)]
         command += ["--insecure", "--simulation"]
         command += ["--host", "127.0.0.1", "--port", str(port), "--disable-runtime-dependency-installation"]
-        environment = {**child_environment(home), "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+        environment = {**child_environment(home), **_short_folder()}
+        environment["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
         process = start(command, log, environment)
         try:
             address = f"127.0.0.1:{port}"
@@ -72,6 +78,12 @@ def run_ray(job: Job, nodes: Path, resources: Resources, on_event: OnEvent, log:
             run_submitted(cli, job, on_event, log, nodes, _federation_config(resources))
         finally:
             stop(process)
+
+
+def _short_folder() -> dict[str, str]:
+    """Return the setting that keeps ray's sockets out of a long TMPDIR, such as that of a batch job."""
+    is_long = len(os.fsencode(tempfile.gettempdir())) > LONGEST_FOLDER
+    return {"RAY_TMPDIR": "/tmp"} if is_long and "RAY_TMPDIR" not in os.environ else {}
 
 
 def _federation_config(resources: Resources) -> dict[str, int | float]:

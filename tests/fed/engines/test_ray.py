@@ -1,3 +1,5 @@
+import tempfile
+
 import pytest
 
 from flames_cli.fed.engines import ray
@@ -24,3 +26,13 @@ def test_flower_gets_the_part_of_a_gpu_that_a_client_uses(gpus, share, monkeypat
         "init_args_num_cpus": 6,
         "client_resources_num_gpus": share,
     }
+
+
+def test_ray_keeps_its_sockets_out_of_a_long_folder(monkeypatch):
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.setattr(tempfile, "tempdir", "/scratch/ü")
+    assert ray._short_folder() == {}
+    monkeypatch.setattr(tempfile, "tempdir", "/scratch/slurm/job.1234567/" + "ü" * 10)
+    assert ray._short_folder() == {"RAY_TMPDIR": "/tmp"}
+    monkeypatch.setenv("RAY_TMPDIR", "/scratch/r")
+    assert ray._short_folder() == {}
