@@ -1,6 +1,5 @@
 """Strategies of a plug-in file in complete federations, from shards to evaluations."""
 
-from pathlib import Path
 from urllib.parse import unquote
 
 import numpy as np
@@ -15,11 +14,11 @@ from flames_cli.store.checkpoint import load_state
 from flames_cli.store.client_state import load_client_state
 from flames_cli.store.runs import read_config
 from tests.support.asserts import assert_same_state, assert_same_tree, without_timings
+from tests.support.plugin_strategies import FILE
 from tests.support.stages import evaluate_run, federate_config
 
 pytestmark = pytest.mark.federated
 
-FILE = Path(__file__).parents[2] / "support" / "plugin_strategies.py"
 OPTIONS = {"feddyn": {"optimiser": "sgd", "lr": 0.05}, "sharp-heads": {}}
 
 
@@ -41,7 +40,7 @@ def memories_of(result):
 
 def test_a_strategy_of_a_file_is_named_with_its_file():
     algorithm = get_algorithm("feddyn")
-    assert algorithm.plugin.startswith("strategy 'feddyn' of plugin_strategies.py sha256:")
+    assert algorithm.plugin.startswith("strategy 'feddyn' of strategies.py sha256:")
     assert "feddyn" in ALGORITHMS
     assert algorithm.has_client_state
 
