@@ -62,6 +62,7 @@ def test_without_the_package_every_stage_names_it_and_how_to_get_it(work, isic, 
         ("federate", *PARTS, *SMALL, "--rounds", "3", "--run", "fair"),
         ("evaluate", "--run", "fair", "--device", "cpu"),
         ("export", "--run", "fair", "--model", "DERM", "--name", "again"),
+        ("predict", "--model", "flames-workspace/models/skin", isic / "images", "--out", "masks"),
     ):
         line = fails(*command)
         assert wanted in line, command
