@@ -248,6 +248,10 @@ def __getattr__(name: str) -> Any:
     """Load a public name."""
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    # First: Flower and torch read variables when they are imported.
+    from flames_cli.stages.entrance import set_up_process
+
+    set_up_process()
     value = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
     globals()[name] = value
     return value

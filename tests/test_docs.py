@@ -14,7 +14,7 @@ LINK = re.compile(r"\]\(([^)\s]+)\)")
 FOLDERS = r"flames_cli|tests|docs|benchmarks|sample_configs|deploy|\.ci"
 PATH = re.compile(rf"(?:{FOLDERS})(?:/[\w.-]+)*/?|\w+\.(?:md|toml)")
 
-NOT_HERE = {"config.toml", "deployment.toml", "model.toml", "site.toml"}
+NOT_HERE = {"config.toml", "deployment.toml", "hospital.toml", "model.toml", "site.toml", "study.toml"}
 """Files that FLAMES or a user writes."""
 
 

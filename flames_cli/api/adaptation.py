@@ -1,4 +1,4 @@
-"""Adaptation of a trained model to the images of one hospital."""
+"""Models that are adapted to one hospital."""
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,21 +13,19 @@ from flames_cli.store.models import ModelInfo
 
 @dataclass(frozen=True, slots=True)
 class Adapted:
-    """Model folder that was adapted to one client, and its test."""
+    """Model folder for one client, made of a trained model and the client's own images."""
 
     name: str
     folder: Path
     """Folder for `load_model` and `predict`."""
-    sha256: str
-    """Checksum of its weights."""
     facts: ModelInfo = field(repr=False)
-    """Facts about the model; `facts.training.base` has the model it was made from, and the choice."""
+    client: str
     chosen: str
-    """Name of the chosen candidate, such as fine-tuned or as it is."""
+    """The weights that validation chose: fine-tuned, a mixture with the model, or the model as it was."""
     candidates: list[dict[str, Any]] = field(repr=False)
-    """Name, share of fine-tuned weights and validation Dice of each candidate."""
+    """One record for each of the weights from which it was chosen: name, share, dice."""
     tests: list[dict[str, Any]] = field(repr=False)
-    """Dice of both models on the client's test patients, of volumes and of images; empty without any."""
+    """One record for volumes and one for images of the client's test set, with the Dice of both models."""
     notes: list[str] = field(repr=False)
 
 
@@ -35,9 +33,7 @@ class Adapted:
 def adapt(
     config: AdaptConfig | PathLike | None = None, *, progress: Callback | None = None, **options: Any
 ) -> Adapted:
-    """Adapt a trained model to the images of one hospital, whose validation patients choose.
-
-    Nothing is overwritten, and the test patients choose nothing.
+    """Adapt a trained model to the images of one client, without a federation.
 
     Args:
         config: options as an `AdaptConfig`, or the path of a TOML file; the keywords replace them.
@@ -45,23 +41,22 @@ def adapt(
 
     Raises:
         MissingArtifact: there is no such model, shard or partition.
-        FlamesError: an option is wrong, the images are not such as the model is for, or the model was trained
-            on the hospital's test patients.
+        FlamesError: an option is wrong; the images are not such as the model is for; or a model of the new
+            name is there.
 
     Examples:
-        >>> us = flames.export(run="flames", model="US", name="us-of-all", workspace=workspace)
-        >>> made = flames.adapt(model=us.name, client="busi", epochs=1, workspace=workspace)
-        >>> made.name, made.facts.training.kind, made.facts.training.base.sha256 == us.sha256
-        ('us-of-all-busi', 'adapted', True)
+        >>> _ = flames.export(run="flames", model="US", name="to-adapt", workspace=workspace)
+        >>> made = flames.adapt(model="to-adapt", client="busi", epochs=1, workspace=workspace)
+        >>> made.name, made.facts.training.kind
+        ('to-adapt-busi', 'adapted')
     """
-    chosen = make_config(AdaptConfig, config, options)
     with stage_progress(progress) as report:
-        made = adapt_stage(chosen, report)
+        made = adapt_stage(make_config(AdaptConfig, config, options), report)
     return Adapted(
         name=made.info.name,
         folder=made.folder,
-        sha256=made.info.sha256,
         facts=made.info,
+        client=made.client,
         chosen=made.chosen,
         candidates=[asdict(one) for one in made.candidates],
         tests=[asdict(one) for one in made.tests],

@@ -129,7 +129,7 @@ def check(
     Examples:
         >>> checked = flames.check(raw=raw, workspace=workspace)
         >>> checked.counts["busi"]["patients"]
-        12
+        8
     """
     chosen = _with_datasets(make_config(CheckConfig, config, options))
     with stage_progress(progress) as report:
@@ -167,8 +167,8 @@ def preprocess(
 
     Examples:
         >>> made = flames.preprocess(raw=raw, size=32, workspace=folder / "new")
-        >>> [(one.name, one.modality, sum(one.patients.values())) for one in made.datasets]
-        [('busi', 'US', 12)]
+        >>> [(one.name, one.modality, sorted(one.images)) for one in made.datasets]
+        [('busi', 'US', ['client_test', 'client_train', 'server_test'])]
     """
     chosen = _with_datasets(make_config(PreprocessConfig, config, options))
     reports: list[Record] = []

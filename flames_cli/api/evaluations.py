@@ -15,7 +15,7 @@ from flames_cli.stages.compare.stage import compare as compare_stage
 from flames_cli.stages.evaluate.stage import evaluate as evaluate_stage
 from flames_cli.store.evaluations import (
     CASES,
-    EXTRA,
+    OPEN,
     SUMMARY,
     VOLUMES,
     CaseScore,
@@ -219,8 +219,9 @@ def _scores(lines: Iterable[Mapping[str, Any]]) -> list[ModelScore]:
 def _flat(score: CaseScore | VolumeScore) -> Record:
     """Return a line of a CSV by column."""
     cells: Record = asdict(score)
-    extra = cells.pop("extra")
-    return {**cells, **{f"{EXTRA}{name}": value for name, value in extra.items()}}
+    for field_, start in OPEN.items():
+        cells |= {f"{start}{name}": value for name, value in cells.pop(field_).items()}
+    return cells
 
 
 def _notes(content: EvaluationFile) -> list[str]:

@@ -17,9 +17,9 @@ class Workspace:
 
     Examples:
         >>> study = flames.Workspace(workspace)
-        >>> study.partitions()
-        ['default']
-        >>> study.run("flames").best_round is None
+        >>> study.runs()
+        ['flames', 'seeds-seed-0', 'seeds-seed-1']
+        >>> study.run("flames").is_finished
         True
     """
 

@@ -6,14 +6,14 @@ import re
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import Any, NoReturn
 
 import click
 import typer
 from typer.core import TyperGroup
 
-from flames_cli.cli.text import harmless
+from flames_cli.cli.text import STDOUT, harmless
 from flames_cli.errors import INTERNAL, FlamesError
 
 INTERRUPTED = 130
@@ -61,8 +61,20 @@ class FlamesGroup(TyperGroup):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Parse the command's options and run it."""
-        with _one_line_errors("--json" in ctx.args, bool(ctx.params.get("debug"))):
+        as_json = "--json" in ctx.args
+        with _one_line_errors(as_json, bool(ctx.params.get("debug"))), _only_json(ctx, as_json):
             return super().invoke(ctx)
+
+
+@contextmanager
+def _only_json(ctx: click.Context, as_json: bool) -> Iterator[None]:
+    """Send to stderr what a library or a plug-in prints, with --json: stdout gets the result alone."""
+    if not as_json:
+        yield
+        return
+    ctx.meta[STDOUT] = sys.stdout
+    with redirect_stdout(sys.stderr):
+        yield
 
 
 @contextmanager

@@ -5,14 +5,15 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
+import click
 from rich.console import Console
 from rich.table import Table
 
 from flames_cli.cli.render_evaluation import evaluation_notes, evaluation_tables, print_table
 from flames_cli.cli.render_summary import print_summary
-from flames_cli.cli.text import count
+from flames_cli.cli.text import STDOUT, count
 from flames_cli.core.imaging.small_lesion_rule import parse_small_lesion_rule
 from flames_cli.core.patient_units import NOUNS, UNKNOWN, column_title, count_units, join_units
 from flames_cli.report.check_page import patient_columns
@@ -29,7 +30,9 @@ if TYPE_CHECKING:  # these load torch and Flower, which `flames preprocess` does
 
 def print_json(result: Any) -> None:
     """Print one JSON value on stdout; a number that is not finite becomes null, since JSON has none."""
-    sys.stdout.write(json.dumps(finite(result), allow_nan=False) + "\n")
+    context = click.get_current_context(silent=True)
+    stdout = cast(TextIO, context.meta.get(STDOUT, sys.stdout) if context else sys.stdout)
+    stdout.write(json.dumps(finite(result), allow_nan=False) + "\n")
 
 
 def print_preprocessed(console: Console, report: dict[str, Any], workspace: Path) -> None:

@@ -76,12 +76,15 @@ class Roster:
         return present
 
     def available_clients(self) -> Clients:
-        """Wait until all clients that have joined are present or the time is over; return those present."""
-        wanted = max(len(self._profiles), self._participation.expected_nodes)
+        """Wait until all clients that have joined are present or the time is over; return those present.
+
+        It waits for expected nodes that have not joined, but for none that was rejected.
+        """
         ends = time.monotonic() + self._participation.join_timeout_s
         while True:
             present = self._find_present()
-            if len(present) >= wanted or time.monotonic() >= ends:
+            expected = self._participation.expected_nodes - len(self._rejected)
+            if len(present) >= max(len(self._profiles), expected) or time.monotonic() >= ends:
                 return present
             time.sleep(self._pace.presence_s)
 

@@ -5,6 +5,7 @@ that the user names on this machine; no server, no artifact and no message bring
 """
 
 from flames_cli.plugins.allowed import ALLOWED_VARIABLE, allow_only, allowed_packages
+from flames_cli.plugins.code import code_digest
 from flames_cli.plugins.facts import require_plugins, used
 from flames_cli.plugins.files import FILES_VARIABLE, use_files
 from flames_cli.plugins.installed import installed_plugins
@@ -23,6 +24,7 @@ __all__ = [
     "all_problems",
     "allow_only",
     "allowed_packages",
+    "code_digest",
     "describe_error",
     "installed_plugins",
     "one_line",

@@ -112,9 +112,10 @@ class Registry(Mapping[str, T]):
                 )
         near = get_close_matches(name, [*self], n=1)
         meant = f" (did you mean {near[0]}?)" if near else ""
-        known = ", ".join(self) or "none, since no plug-in offers one"
+        known = ", ".join(self)
+        choose = f"; choose one of {known}" if known else ""
         raise FlamesError(
-            f"{self.word} '{name}' is not known{meant}; choose one of {known}; a plug-in may offer it: "
+            f"{self.word} '{name}' is not known{meant}{choose}; a plug-in may offer it: "
             "`flames info --plugins`"
         )
 

@@ -5,7 +5,7 @@ A new data set is a module of this package that defines a `base.Reader`, and one
 
 from typing import TYPE_CHECKING
 
-from flames_cli.plugins import Registry
+from flames_cli.plugins import Origin, Registry
 
 if TYPE_CHECKING:
     from flames_cli.readers.base import Reader
@@ -36,9 +36,16 @@ ALIASES = {
 
 
 def _check_reader(found: object) -> str:
-    from flames_cli.readers.base import Reader
+    # Imported here, since it imports NumPy.
+    from flames_cli.readers.plugged import reader_fault
 
-    return "" if isinstance(found, Reader) else f"it is {type(found).__name__}, expected a Reader"
+    return reader_fault(found)
+
+
+def _adapt_reader(found: "Reader", origin: Origin) -> "Reader":
+    from flames_cli.readers.plugged import adapt_reader
+
+    return adapt_reader(found, origin)
 
 
 READERS: Registry["Reader"] = Registry(
@@ -62,6 +69,7 @@ READERS: Registry["Reader"] = Registry(
         "manifest": "flames_cli.readers.manifest:MANIFEST",
     },
     check=_check_reader,
+    adapt=_adapt_reader,
     reserved=ALIASES,
 )
 """Reader of each data set."""
@@ -86,3 +94,9 @@ def get_reader(name: str) -> "Reader":
 def names_of(reader: "Reader") -> tuple[str, ...]:
     """Return the name of `reader` and its aliases, in lower case."""
     return (reader.name, *(alias for alias, name in ALIASES.items() if name == reader.name))
+
+
+def plugin_facts(reader: "Reader") -> dict[str, list[str]]:
+    """Return the entry of a report for a plug-in's reader, with package and version; none for a built-in."""
+    origin = READERS.origin(reader.name)
+    return {"plugins": [origin.fact]} if origin else {}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from flames_cli.errors import FlamesError
 
 if TYPE_CHECKING:
-    from flames_cli.config import Section
+    from flames_cli.config import FederateConfig, Section
 
 VARIABLES = {
     # Flower asks this variable on import: nothing is sent from a hospital unless its owner says so.
@@ -38,16 +38,38 @@ def check_options(options: "Section") -> None:
             cannot be used, or the workspace is a file.
     """
     # Imported here: `flames --help` loads neither.
-    from flames_cli.config import keys_with
-    from flames_cli.plugins import GROUPS, registry_of, use_files
+    from flames_cli.config import FederateConfig
+    from flames_cli.plugins import use_files
 
     use_files(options.plugins)
+    try:
+        _check_names(options)
+    except FlamesError:
+        if isinstance(options, FederateConfig):
+            _require_plugins_of_run(options)  # it says more than that a name is not known
+        raise
+    check_workspace(options.workspace)
+
+
+def _check_names(options: "Section") -> None:
+    from flames_cli.config import keys_with
+    from flames_cli.plugins import GROUPS, registry_of
+
     for kind in GROUPS:
         for key in keys_with(type(options), "names", kind):
             asked = getattr(options, key)
             for name in (asked,) if isinstance(asked, str) else asked:
                 registry_of(kind).require_known(name)
-    check_workspace(options.workspace)
+
+
+def _require_plugins_of_run(options: "FederateConfig") -> None:
+    """Raise FlamesError if these options continue a run whose plug-ins are not there."""
+    from flames_cli.stages.run_plugins import require_run_plugins
+    from flames_cli.store.runs import run_folder
+
+    folder = run_folder(options.workspace, options.run_name)
+    if folder.config.is_file() and not options.fresh:
+        require_run_plugins(folder)
 
 
 def check_workspace(workspace: Path) -> None:

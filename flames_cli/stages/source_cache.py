@@ -24,6 +24,8 @@ from typing import Any
 
 from flames_cli import __version__
 from flames_cli.core.allocator import keep_freed_memory
+from flames_cli.plugins import code_digest
+from flames_cli.readers import READERS
 from flames_cli.readers.base import Reader, Source
 from flames_cli.readers.source_files import files_of
 from flames_cli.stages.check.inspection import Inspected, Pictures
@@ -46,7 +48,7 @@ LOOKERS = 8
 """Number of threads that look at the states of files, which takes long on a network disk."""
 
 CODE = (
-    *("arrays.py", "core", "readers", "stages/check", "stages/preprocess", "stages/one_pass.py"),
+    *("arrays.py", "core", "plugins", "readers", "stages/check", "stages/preprocess", "stages/one_pass.py"),
     *("stages/acceptance.py", "stages/raw.py", "store/cases.py", "store/cache_entries.py"),
 )
 """Files and folders of the package that decide what a source gives."""
@@ -264,10 +266,12 @@ def _name_of(path: Path | str) -> str:
 
 
 def _digest_choices(reading: Reading) -> str:
+    origin = READERS.origin(reading.reader.name)
     choices = [
         (__version__, platform.python_version(), platform.machine(), _digest_code()),
         [_version_of(name) for name in PACKAGES],
         (reading.reader.name, asdict(reading.options), reading.size, reading.mask_resize),
+        *([(origin.fact, code_digest(origin))] if origin else []),
     ]
     return hashlib.sha256(json.dumps(choices).encode()).hexdigest()
 

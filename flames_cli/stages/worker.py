@@ -71,6 +71,7 @@ def load_task(channel: Channel) -> Any:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that gives out the work ends this one
     os.environ.update(dict.fromkeys(ONE_THREAD, "1"))
+    sys.stdout = sys.stderr  # with --json, stdout is for the result alone: a plug-in may print
     try:
         path, packed = channel.recv()
         sys.path[:] = path

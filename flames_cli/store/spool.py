@@ -31,6 +31,11 @@ IDLE_SECONDS = 1.0
 """Time without work after which the other thread ends."""
 
 
+_NUMBERS = itertools.count()
+"""Numbers of files, which never repeat in a process: an earlier call that failed may still be in a traceback,
+and its models delete their files only when the traceback is gone."""
+
+
 class StoredModel:
     """A client's model in a file, or in the memory until the file is complete."""
 
@@ -91,7 +96,6 @@ class Spool(Shelf):
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._numbers = itertools.count()
         self._held = 0
         self._jobs: deque[Job] = deque()
         self._changed = threading.Condition()
@@ -194,7 +198,7 @@ class Spool(Shelf):
     def _new_path(self, kind: str) -> Path:
         with raising_not_written(self._folder):
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return self._folder / f"{kind}-{next(self._numbers)}.safetensors"
+        return self._folder / f"{kind}-{next(_NUMBERS)}.safetensors"
 
     def _release(self, size: int) -> None:
         self._held -= size

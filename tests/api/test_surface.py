@@ -45,7 +45,7 @@ LEFT_OUT = {
 """Options of a configuration that its function does not have."""
 
 RESULTS = {
-    "Adapted": "name folder sha256 facts chosen candidates tests notes",
+    "Adapted": "name folder facts client chosen candidates tests notes",
     "Checked": "passed findings counts pages reports",
     "Client": "name modality organ dataset site train_images val_images test_images train_patients "
     "val_patients test_patients",
@@ -99,8 +99,10 @@ def test_the_public_names_are_those_of_this_file():
 def test_type_checkers_see_the_same_names_in_the_same_modules():
     """The imports under TYPE_CHECKING, which no test executes."""
     imported = {}
-    for node in ast.walk(ast.parse(inspect.getsource(flames))):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("flames_cli."):
+    module = ast.parse(inspect.getsource(flames))
+    (block,) = (node for node in module.body if isinstance(node, ast.If))
+    for node in block.body:
+        if isinstance(node, ast.ImportFrom):
             imported |= {one.name: node.module.removeprefix("flames_cli.") for one in node.names}
     assert imported == flames._MODULE_OF
 
@@ -187,6 +189,24 @@ def test_the_import_loads_nothing_and_takes_no_time():
     took, *loaded = result.stdout.split()
     assert {*loaded} & {"torch", "numpy", "pydantic", "flwr", "typer", "rich"} == set()
     assert float(took) < 0.1
+
+
+TELEMETRY = """
+import os, sys
+import flames_cli
+assert "GOMP_SPINCOUNT" not in os.environ
+flames_cli.FlamesError
+assert os.environ["FLWR_TELEMETRY_ENABLED"] == "0" and os.environ["GOMP_SPINCOUNT"] == "5000"
+assert not {"flwr", "torch"} & {*sys.modules}
+"""
+
+
+def test_flower_and_torch_find_their_variables_when_they_are_imported():
+    """Flower would send telemetry, which no hospital has agreed to."""
+    environment = shell_environment()
+    for name in ("FLWR_TELEMETRY_ENABLED", "GOMP_SPINCOUNT"):
+        environment.pop(name, None)
+    subprocess.run([sys.executable, "-c", TELEMETRY], env=environment, timeout=60, check=True)
 
 
 def test_an_unknown_name_is_an_error_of_the_usual_kind():

@@ -326,6 +326,15 @@ def test_the_final_evaluation_continues_without_absent_clients(make):
     assert names(roster.available_clients()) == ["a"]
 
 
+def test_the_final_evaluation_does_not_wait_for_a_rejected_node(make, monkeypatch):
+    pauses = []
+    monkeypatch.setattr("flames_cli.fed.roster.time.sleep", pauses.append)
+    grid = Grid({1: make_profile("a"), 2: make_profile("b", protocol=1)})
+    roster = make(grid, replace(PATIENT, expected_nodes=2, join_timeout_s=60))
+    assert names(roster.available_clients()) == ["a"]
+    assert pauses == []
+
+
 def test_a_client_too_small_for_batchnorm_is_rejected_by_name_before_it_trains(events):
     grid = Grid({1: replace(make_profile("lone"), n_train=1), 2: replace(make_profile("two"), n_train=2)})
     roster = Roster(grid, Requirements(SIZE, 1, smallest_batch=2), PATIENT, events.append, QUICK)

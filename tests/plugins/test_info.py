@@ -16,7 +16,7 @@ def three_plugins(site, tmp_path):
     )
     make_package(site, "flames-bad", {"losses": {"sum": "no_such_module:SUM"}, "colours": {"red": "a:b"}})
     own = tmp_path / "own_plugins.py"
-    own.write_text("print('hello')\nMODELS = {'tiny': len, 'unet': len}\n")
+    own.write_text("print('hello')\ndef net(in_channels): pass\nMODELS = {'tiny': net, 'unet': net}\n")
     return own
 
 

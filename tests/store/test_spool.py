@@ -1,3 +1,5 @@
+import gc
+import itertools
 import threading
 
 import numpy as np
@@ -167,7 +169,22 @@ def test_rounds_with_models_on_the_disk_give_the_same_bits(strategy, largest, tm
     spool.close()
 
 
-def test_what_a_killed_process_left_is_removed(tmp_path):
+def test_models_of_a_call_that_failed_remove_no_file_of_the_next_one(tmp_path):
+    """A traceback holds them, in a notebook until the next error."""
+    earlier = Spool(tmp_path / "spool")
+    old = earlier.keep_model(model(1))
+    earlier.close()
+    spool = Spool(tmp_path / "spool")
+    load = spool.keep_model(model(2))
+    spool.wait()
+    del old
+    gc.collect()
+    assert_same(load(), model(2))
+    spool.close()
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr(spool_module, "_NUMBERS", itertools.count())  # as in a process that has just begun
     (tmp_path / "spool").mkdir()
     (tmp_path / "spool" / "client-0.safetensors").write_bytes(b"half")
     spool = Spool(tmp_path / "spool")

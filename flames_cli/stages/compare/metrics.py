@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 from flames_cli.core.scores.extra_metrics import METRICS
 from flames_cli.core.scores.metrics import Counts
+from flames_cli.errors import FlamesError
 from flames_cli.stages.evaluate.parts import has_lesion
 from flames_cli.stages.evaluate.rows import penalise
 from flames_cli.store.evaluations import METRIC, CaseScore, VolumeScore
@@ -176,7 +177,10 @@ def of_plugins(options: Sequence[str]) -> tuple[str, ...]:
     """
     found = tuple(option for option in options if option not in OPTIONS)
     for option in found:
-        METRICS.look_up(option)
+        try:
+            METRICS.look_up(option)
+        except FlamesError as error:
+            raise FlamesError(f"{error} (every comparison has {', '.join(OPTIONS)})") from error
     return found
 
 

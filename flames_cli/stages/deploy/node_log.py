@@ -98,7 +98,7 @@ class LogReader:
         if found := SAID.search(line):
             return found[1]
         if ASKED.search(line):
-            return "the server asked for this site's name, modality and numbers of images"
+            return "the server asked for this site's name, modality, numbers of images and allowed plug-ins"
         if NOT_ADMITTED.search(line):
             self.explained = True
             return self.explain() or _error_summary(line)

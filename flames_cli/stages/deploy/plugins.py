@@ -39,7 +39,7 @@ def _pin(text: str) -> str:
         )
     if version and version != found:
         raise FlamesError(
-            f"{name} {found} is installed here, and --allow names {version}; "
+            f"{name} {found} is installed here, expected {version} as typed; "
             f"run pip install {pin_text(name, version)}, or allow {pin_text(name, found)}"
         )
     if not offers_plugins(name):

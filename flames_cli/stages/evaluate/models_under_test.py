@@ -169,6 +169,7 @@ def find_models_under_test(
             statistics = modality
             label = modality if one.group == ALL else one.label
             is_wanted = one.modality == (known[0] if is_foreign else modality)
+            is_wanted = is_wanted and (one.group == ALL or bool(wanted) or not is_foreign)
         else:
             label, is_wanted = one.label, bool(wanted) or not is_foreign
         if is_wanted and is_foreign == held_out.is_foreign:

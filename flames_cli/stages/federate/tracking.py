@@ -154,7 +154,10 @@ class _Worker:
         """Make the tracker and start it."""
 
         def begin(tracker: Tracker) -> None:
-            self._last = tracker.start(facts)
+            last = tracker.start(facts)
+            if isinstance(last, bool) or not isinstance(last, int):
+                raise TypeError(f"start returned {last!r}, expected the number of the last stored round")
+            self._last = last
 
         self.add(begin)
         self._thread.start()

@@ -48,7 +48,7 @@ def test_the_sentences_of_a_round_are_shown(reader):
 
 def test_the_servers_question_about_the_site_is_explained(reader):
     (line,) = add(reader, "INFO :      Receiving: query message (ID: 5)\n")
-    assert line == "the server asked for this site's name, modality and numbers of images"
+    assert line == "the server asked for this site's name, modality, numbers of images and allowed plug-ins"
 
 
 def test_a_line_is_shown_once_it_is_complete(reader):

@@ -49,7 +49,7 @@ def test_a_package_is_pinned_to_the_version_that_is_installed(typed, pinned, pac
         ("nowhere==3", "run pip install nowhere==3$"),
         (
             "flames-example==9",
-            r"flames-example 0\.1\.0 is installed here, and --allow names 9; run pip install",
+            r"flames-example 0\.1\.0 is installed here, expected 9 as typed; run pip install",
         ),
         ("no-parts", r"no-parts 1\.0 has no plug-ins of FLAMES"),
         ("", "'' is no plug-in package, expected PACKAGE"),

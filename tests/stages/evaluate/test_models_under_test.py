@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from flames_cli.config import PartitionConfig
+from flames_cli.core.federated.algorithm import Algorithm
 from flames_cli.core.federated.reports import State
 from flames_cli.fed.algorithms import get_algorithm
 from flames_cli.stages.evaluate.models_under_test import (
@@ -70,9 +71,9 @@ PARTITION = Partition(
 """Breasts in MRI are an organ that no client has, and US is a modality that no client has."""
 
 
-def scores_of(strategy: str, on: tuple[str, ...] = (), model: str = "") -> list[tuple[str, ...]]:
+def scores_of(strategy: str | Algorithm, on: tuple[str, ...] = (), model: str = "") -> list[tuple[str, ...]]:
     """Return (model, modality of the images, what is unseen, mark of its weights) of each test."""
-    algorithm = get_algorithm(strategy)
+    algorithm = get_algorithm(strategy) if isinstance(strategy, str) else strategy
     wanted = model or (ALL_MODELS if on else "")
     groups = {algorithm.model_group_of(one.name, one.modality) for one in PARTITION.clients}
     state = State(1, {group: {"w": np.array(group)} for group in groups})
@@ -124,3 +125,24 @@ def test_models_of_single_clients_are_chosen_by_modality_or_by_label():
     state = State(1, {"brats": {}, "lits": {}})
     listed = list_server_models(PARTITION.clients, get_algorithm("local"), state)
     assert [one.label for one in listed] == ["MRI by brats", "CT by lits"]
+
+
+def test_a_plug_ins_model_of_several_modalities_is_tested_on_each_once_and_has_seen_them():
+    pairs = Algorithm(
+        local_update="plain",
+        groups=lambda client, modality: "second" if client == "knees" else "first",
+        blend="mean",
+    )
+    assert scores_of(pairs) == [
+        ("MRI by first", "MRI", "", "first"),
+        ("MRI by second", "MRI", "", "second"),
+        ("MRI by first", "MRI", "unseen organ", "first"),
+        ("MRI by second", "MRI", "unseen organ", "second"),
+        ("CT by first", "CT", "", "first"),
+        ("CT by first", "CT", "C6", "first"),
+    ]
+    assert scores_of(pairs, ("CT",))[2:] == [("MRI by second", "CT", "unseen modality", "second")]
+    assert scores_of(pairs, ("US",)) == [
+        ("MRI by first", "US", "unseen modality", "first"),
+        ("MRI by second", "US", "unseen modality", "second"),
+    ]

@@ -1,6 +1,5 @@
 """Strategies of a plug-in file in complete federations, from shards to evaluations."""
 
-from pathlib import Path
 from urllib.parse import unquote
 
 import numpy as np
@@ -8,17 +7,18 @@ import pytest
 
 from flames_cli.errors import FlamesError
 from flames_cli.fed.algorithms import ALGORITHMS, get_algorithm
+from flames_cli.fed.events import ReportReceived
 from flames_cli.plugins import FILES_VARIABLE, use_files
 from flames_cli.stages.federate.stage import federate
 from flames_cli.store.checkpoint import load_state
 from flames_cli.store.client_state import load_client_state
 from flames_cli.store.runs import read_config
 from tests.support.asserts import assert_same_state, assert_same_tree, without_timings
+from tests.support.plugin_strategies import FILE
 from tests.support.stages import evaluate_run, federate_config
 
 pytestmark = pytest.mark.federated
 
-FILE = Path(__file__).parents[2] / "support" / "plugin_strategies.py"
 OPTIONS = {"feddyn": {"optimiser": "sgd", "lr": 0.05}, "sharp-heads": {}}
 
 
@@ -40,9 +40,19 @@ def memories_of(result):
 
 def test_a_strategy_of_a_file_is_named_with_its_file():
     algorithm = get_algorithm("feddyn")
-    assert algorithm.plugin.startswith("strategy 'feddyn' of plugin_strategies.py sha256:")
+    assert algorithm.plugin.startswith("strategy 'feddyn' of strategies.py sha256:")
     assert "feddyn" in ALGORITHMS
     assert algorithm.has_client_state
+
+
+class PulledPlug(Exception):
+    """Exception that the program does not expect."""
+
+
+def pull_plug(event):
+    """Stop when the server has a report of round 2, whose client has stored its state of that round."""
+    if isinstance(event, ReportReceived) and event.round == 2:
+        raise PulledPlug
 
 
 @pytest.mark.parametrize("strategy", OPTIONS)
@@ -50,7 +60,8 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(strategy, tiny):
     options = {"strategy": strategy, **OPTIONS[strategy]}
     whole = federate(federate_config(tiny(), rounds=3, **options))
     root = tiny()
-    federate(federate_config(root, rounds=1, **options))
+    with pytest.raises(PulledPlug):
+        federate(federate_config(root, rounds=3, **options), pull_plug)
     resumed = federate(federate_config(root, rounds=3, **options))
     assert resumed.resumed_from == 1
     assert whole.records[-1]["rejected"] == {}

@@ -45,12 +45,16 @@ def read_source(source: Source, options: ReadOptions) -> list[RawCase]:
     mask = (_read(source.masks[0], "L") >= 128).astype(np.uint8)
     if mask.shape != image.shape[:2]:
         raise BadCase(
-            f"{source.name}: its mask has {mask.shape} pixels, expected {image.shape[:2]} as the image; "
-            "download both again"
+            f"{source.name}: its mask has {_size(mask)} pixels and the image {_size(image)}, expected the "
+            "same; download both again"
         )
     if not mask.any() and not options.keep_empty:
         raise SkippedCase("the mask is empty")  # this text leaves the site: it names no file and no patient
     return [RawCase(case=source.patient, patient=source.patient, image=image, mask=mask)]
+
+
+def _size(array: np.ndarray) -> str:
+    return f"{array.shape[0]}×{array.shape[1]}"
 
 
 def _read(path: Path, mode: str) -> np.ndarray:
