@@ -94,3 +94,9 @@ def get_reader(name: str) -> "Reader":
 def names_of(reader: "Reader") -> tuple[str, ...]:
     """Return the name of `reader` and its aliases, in lower case."""
     return (reader.name, *(alias for alias, name in ALIASES.items() if name == reader.name))
+
+
+def plugin_facts(reader: "Reader") -> dict[str, list[str]]:
+    """Return the entry of a report for a plug-in's reader, with package and version; none for a built-in."""
+    origin = READERS.origin(reader.name)
+    return {"plugins": [origin.fact]} if origin else {}

@@ -62,6 +62,8 @@ def test_check_preprocess_and_partition_use_it_as_any_other(source, raw, flames,
         found = json.loads(result.stdout)  # although the reader prints
         assert ("reading" in result.stderr) == (command == "check")  # preprocess finds it in the cache
         assert found["dataset"] == "arrays"
+        assert found["plugins"] == [READERS.origin("arrays").fact]
+        assert "plugins" not in found["options"]  # paths of this machine
     made = json.loads(flames("partition", "--workspace", tmp_path / "ws", "--json").stdout)
     assert [one["name"] for one in made["clients"]] == ["arrays"]
 

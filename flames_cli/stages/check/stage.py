@@ -13,7 +13,7 @@ from typing import Any
 from flames_cli import __version__
 from flames_cli.config import CheckConfig
 from flames_cli.errors import FlamesError
-from flames_cli.readers import get_reader
+from flames_cli.readers import get_reader, plugin_facts
 from flames_cli.report.check_page import shown_cases, write_check_page
 from flames_cli.report.legible import legible
 from flames_cli.stages.acceptance import read_accepted
@@ -44,7 +44,18 @@ from flames_cli.store.cases import Spool
 from flames_cli.store.files.atomic import finite, write_json
 from flames_cli.store.schema import CHECK, stamp
 
-NOT_READING = {"workspace", "seed", "raw", "root", "datasets", "name", "accept", "workers", "cache"}
+NOT_READING = {
+    "workspace",
+    "plugins",
+    "seed",
+    "raw",
+    "root",
+    "datasets",
+    "name",
+    "accept",
+    "workers",
+    "cache",
+}
 """Options that do not change the findings."""
 
 
@@ -145,6 +156,7 @@ def _report(survey: Survey, config: CheckConfig, findings: Sequence[Finding]) ->
         "source": survey.noun,
         "patient_unit": survey.reader.patient_unit,
         "licence": survey.reader.licence,
+        **plugin_facts(survey.reader),
         "options": config.model_dump(mode="json", exclude=NOT_READING),
         "passed": all(finding.severity != "problem" for finding in findings),
         "accepted": count_accepted(findings),

@@ -10,6 +10,7 @@ from flames_cli import __version__
 from flames_cli.config import PredictConfig
 from flames_cli.core.scores.extra_metrics import extra_metrics
 from flames_cli.errors import FlamesError, list_faults
+from flames_cli.learn.model_plugins import require_model_plugin
 from flames_cli.learn.predict import MaskRule
 from flames_cli.readers.inputs import FoundInputs, find_inputs
 from flames_cli.stages.predict.files import open_folder
@@ -40,6 +41,8 @@ class Predictions:
     """Number of files that are no images, by kind."""
     truth: TruthSummary | None = None
     seconds: float = 0.0
+    notes: tuple[str, ...] = ()
+    """Remarks on the models, such as another version of a plug-in."""
 
     @property
     def failed(self) -> list[PredictedCase]:
@@ -60,6 +63,7 @@ class Predictions:
             "ignored": self.ignored,
             "truth": asdict(self.truth) if self.truth else None,
             "seconds": self.seconds,
+            "notes": list(self.notes),
             "cases": [case_json(case) for case in self.cases],
         }
 
@@ -79,6 +83,7 @@ def predict(config: PredictConfig, progress: Progress = silent) -> Predictions:
     if not config.inputs:
         raise FlamesError("got no image, expected files, folders or a manifest; name them after the options")
     models = choose_models(config)
+    notes = [note for model in models for note in require_model_plugin(model.info)]
     found = find_inputs(config.inputs, config.root, config.keep_columns)
     truth = find_truth(config.truth, found.inputs, config.labels)
     rule = MaskRule(threshold_of(config, models), config.tta, config.postprocess == "largest")
@@ -105,6 +110,7 @@ def predict(config: PredictConfig, progress: Progress = silent) -> Predictions:
         ignored=dict(found.ignored),
         truth=summarise_truth(cases, config.seed),
         seconds=time.perf_counter() - start,
+        notes=tuple(dict.fromkeys(notes)),
     )
 
 

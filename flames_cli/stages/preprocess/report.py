@@ -10,6 +10,7 @@ from typing import Any, get_args
 from flames_cli import __version__
 from flames_cli.config import PreprocessConfig
 from flames_cli.core.imaging.small_lesion_rule import Lesion
+from flames_cli.readers import plugin_facts
 from flames_cli.stages.preprocess.pseudonymise import new_source_name
 from flames_cli.stages.preprocess.sources import Gathered
 from flames_cli.stages.raw import Opened
@@ -24,6 +25,7 @@ Sets = dict[str, list[SpooledCase]]
 
 NOT_REPORTED = {
     "workspace",
+    "plugins",
     "raw",
     "root",
     "datasets",
@@ -73,6 +75,7 @@ def make_report(
         "modality": info.modality,
         "organ": info.organ,
         "licence": opened.reader.licence,
+        **plugin_facts(opened.reader),
         "options": options,
         "patient_unit": info.patient_unit,
         "sources": len(part.listed),

@@ -132,7 +132,7 @@ class Gathered:
 
     def options_of(self, run: RunRecord) -> dict[str, Any]:
         """Return the options of a run; on the page of a private run without those of single clients."""
-        options = run.config.model_dump(mode="json")
+        options = run.config.model_dump(mode="json", exclude={"plugins"})  # paths of this machine
         if not self.private:
             return options
         return {
