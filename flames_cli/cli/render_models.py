@@ -47,6 +47,7 @@ def describe_model(info: "ModelInfo") -> list[str]:
     lines = [
         f"{image.modality} images{organs}, {colours}, {image.size}×{image.size} pixels, "
         f"{info.architecture.model}"
+        + (f" (plug-in of {info.architecture.plugin})" if info.architecture.plugin else "")
     ]
     if training.base is not None:
         lines.append(

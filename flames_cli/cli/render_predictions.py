@@ -35,6 +35,8 @@ TITLES = {
 def print_predictions(console: Console, made: "Predictions") -> None:
     """Print one screen: a line for each of the first inputs, failures, warnings, totals and paths."""
     done = [case for case in made.cases if case.status == "done"]
+    for note in made.notes:
+        console.print(note, style="yellow", soft_wrap=True)
     if made.aside:
         console.print(
             f"the earlier predictions, of other models or options, are called '{made.aside}' now",

@@ -2,6 +2,7 @@
 
 from flames_cli.fed.messages import Profile, TrainRequest
 from flames_cli.learn.hardware import find_versions
+from flames_cli.learn.models import plugin_of
 from flames_cli.learn.predict import Validation
 from flames_cli.plugins import used
 from flames_cli.store.files.parse import parse_json
@@ -24,7 +25,12 @@ def describe_model(
     own = TrainedOn(profile.client, profile.modality, profile.organ, 0, profile.n_train)
     return ModelInfo(
         name=request.run_name,
-        architecture=Architecture(request.model, request.training.norm, parse_json(request.model_options)),
+        architecture=Architecture(
+            request.model,
+            request.training.norm,
+            parse_json(request.model_options),
+            plugin_of(request.model),
+        ),
         input=describe_input(
             profile.modality,
             tuple(profile.organ.split(", ")),

@@ -11,6 +11,7 @@ from flames_cli.arrays import Weights
 from flames_cli.errors import FlamesError
 from flames_cli.learn.data import to_inputs
 from flames_cli.learn.devices import pick_device, pick_precision, place
+from flames_cli.learn.model_plugins import require_model_plugin
 from flames_cli.learn.models import build_model, check_options, options_for
 from flames_cli.learn.models.arrays import check_fit, load_weights
 from flames_cli.learn.predict import Tta, forward
@@ -98,8 +99,10 @@ def check_model(info: ModelInfo, weights: Weights) -> None:
     """Check that the architecture is known and that the weights fit it; no memory is allocated for it.
 
     Raises:
-        FlamesError: the architecture cannot be built, or the weights do not fit it.
+        FlamesError: the architecture or its plug-in is not known, it cannot be built, or the weights do not
+            fit it.
     """
+    require_model_plugin(info)
     made = info.architecture
     options = options_for(info.input.channels, made.options)
     # Other arguments of `build_model`, such as a file of weights, are no options of a model.

@@ -197,6 +197,7 @@ def _training(info: ModelInfo) -> str:
     options = ", ".join(f"{_plain(str(key))} {_plain(str(value))}" for key, value in model.options.items())
     rows = [
         ("architecture", _plain(model.model)),
+        *([("plug-in of the architecture", _plain(model.plugin))] if model.plugin else []),
         ("options of the architecture", options or "none"),
         ("normalisation layers", _plain(model.norm)),
     ]

@@ -4,6 +4,7 @@
 """
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
@@ -37,6 +38,9 @@ LONGEST_TEXT, MOST_ITEMS = 1000, 2000
 TEXTS_OF_A_LINE = 3
 """Largest number of texts in a line of model.toml, which may have MOST_DOTS dots."""
 
+PLUGIN = re.compile(r"\w[\w .-]{0,99} [A-Za-z0-9][\w.+!:-]{0,99}")
+"""Pattern of a plug-in's package (or the name of its file) and version."""
+
 LARGEST_SIZE = 8192
 """Largest side of the images of a model, in pixels."""
 
@@ -50,6 +54,8 @@ class Architecture:
     norm: str = "batch"
     """Normalisation layers: batch, group or frozen."""
     options: dict[str, int | float | str] = field(default_factory=dict)
+    plugin: str | None = None
+    """Package and version of the plug-in that gives the model, such as `some-nets 0.1`; None: built in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,6 +317,9 @@ def _check(info: ModelInfo) -> None:
         "validation": any(number < 0 for number in info.validation.values()),
         "privacy": any(number < 0 for number in info.privacy.values()),
     }
+    if (plugin := info.architecture.plugin) is not None:
+        # Messages name it in a command that installs it: no character of a shell may be part of it.
+        wrong["architecture.plugin"] = not PLUGIN.fullmatch(plugin)
     if found := [name for name, is_wrong in wrong.items() if is_wrong]:
         raise ValueError(f"{found[0]} is not possible")
 

@@ -86,5 +86,5 @@ def test_wrong_options_are_rejected(change, message):
 
 
 def test_an_unknown_architecture_is_rejected():
-    with pytest.raises(FlamesError, match="unknown model 'transformer'"):
+    with pytest.raises(FlamesError, match="model 'transformer' is not known"):
         open_model(replace(describe(), architecture=Architecture("transformer")), weights_of(), "cpu")

@@ -13,7 +13,7 @@ Augmentation = Callable[[Image, np.random.Generator], Image]
 
 SUMMARIES = {
     "gamma": "contrast: intensities to the power of 0.67 to 1.5",
-    "blur": "Gaussian blur of 0.5 to 1.5 pixels",
+    "blur": "Gaussian blur of 0.5 to 1 pixels",
     "noise": "Gaussian noise of up to 5 % of the range",
     "bias-field": "smoothly varying brightness, as by an MRI coil",
 }

@@ -22,8 +22,8 @@ GAMMA = 1.5
 """Largest exponent; the smallest is its inverse. Exponents are log-uniform, so that darker and brighter
 images are equally likely."""
 
-BLUR_PIXELS = (0.5, 1.5)
-"""Range of the standard deviation of the Gaussian, uniform, in pixels of the prepared image."""
+BLUR_PIXELS = (0.5, 1.0)
+"""Range of the standard deviation of the Gaussian, uniform, in pixels of the prepared image; nnU-Net's."""
 
 NOISE = 0.05
 """Largest standard deviation of the noise, uniform from 0, as a fraction of the range of intensities."""

@@ -1,6 +1,7 @@
 """The registry of segmentation models. Their names are available without importing torch."""
 
 import inspect
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -52,6 +53,9 @@ MODELS: Registry[Callable[..., "SegmentationModel"]] = Registry(
 
 _SEEDING = Lock()
 
+_NO_PACKAGE = re.compile(r"^\W|[^\w .-]")
+"""Characters that are in no name of a package (see `store.models.PLUGIN`)."""
+
 RESERVED = ("name", "encoder_weights", "seed", "norm")
 """Arguments of `build_model`, which no option of a model may be called."""
 
@@ -74,9 +78,12 @@ def training_defaults(name: str) -> dict[str, Any]:
 
 
 def plugin_of(name: str) -> str | None:
-    """Return package and version of the plug-in that gives the model `name`; None for a built-in one."""
+    """Return package and version of the plug-in that gives the model `name`; None for a built-in one.
+
+    Other characters than those of a package's name, which only the name of a file can have, are replaced.
+    """
     origin = MODELS.origin(name)
-    return str(origin) if origin else None
+    return f"{re.sub(_NO_PACKAGE, '_', origin.package)} {origin.version}" if origin else None
 
 
 def model_class(name: str) -> Callable[..., "SegmentationModel"]:

@@ -7,11 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flames_cli.learn.models import build_model, options_for
+from flames_cli.learn.models import MODELS, build_model, options_for
 from flames_cli.learn.models.attention import AttentionBlock
 from flames_cli.learn.models.base import SegmentationModel
 from flames_cli.learn.models.disentangled import DisentangledModel
 from flames_cli.learn.models.norms import is_norm
+from flames_cli.learn.models.probing import run_probe
 from flames_cli.learn.models.style import Renderer, StyleEncoder
 from flames_cli.learn.models.unet import UNet
 
@@ -57,7 +58,8 @@ def describe_architecture(
 ) -> ArchitectureTable:
     """Return the stages of a model for images of `size`×`size` pixels.
 
-    The model is built without memory for its weights, so that a large one takes no longer than a small one.
+    A built-in model is built without memory for its weights, so that a large one takes no longer than a small
+    one; not every network of a plug-in can be.
 
     Args:
         model: a name in MODELS.
@@ -67,13 +69,15 @@ def describe_architecture(
         options: options of the model.
 
     Raises:
-        FlamesError: an unknown model, a wrong option, or images that are too small.
+        FlamesError: an unknown model, a wrong option, images that are too small, or a plug-in's model fails.
     """
     every = options_for(channels, options or {})
-    with torch.device("meta"):
+    origin = MODELS.origin(model)
+    with torch.device("cpu" if origin else "meta"):
         built = build_model(model, seed=0, norm=norm, **every).eval()
-    # A plug-in's network that cannot be built without memory is on the CPU.
-    images = torch.zeros(1, channels, size, size, device=next(built.parameters()).device)
+        images = torch.zeros(1, channels, size, size)
+    if origin:
+        run_probe(built, images, f"model '{model}' of the plug-in {origin}")
     named = dict(_stages(built.network))
     shapes = _trace(built, named, images)
     stages = [Stage("input", "image, from [0, 1] to [-1, 1]", (channels, size, size), 0)]
@@ -99,7 +103,9 @@ def _trace(
 
     def watch(name: str, module: nn.Module) -> Any:
         def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            first = output[0] if isinstance(output, tuple | list) and output else output
+            # A list is that of the features of an encoder, of which the last one is the deepest.
+            several = isinstance(output, tuple | list) and output
+            first = output[0 if isinstance(output, tuple) else -1] if several else output
             if isinstance(first, Tensor):
                 shapes.setdefault(name, tuple(first.shape[1:]))
 

@@ -38,9 +38,9 @@ def probe_model(model: SegmentationModel, who: str, size: int, smallest_batch: i
     probed = place(copy.deepcopy(model), cpu, "fp32")
     images = _images(2, model.in_channels, size)
     with torch.random.fork_rng(devices=[]):
-        both = _forward(probed.eval(), images, who)
+        both = run_probe(probed.eval(), images, who)
         _check_probabilities(both, images, who)
-        alone = _forward(probed, images[1:], who)
+        alone = run_probe(probed, images[1:], who)
         if not torch.allclose(both[1:], alone, rtol=0, atol=SAME):
             raise FlamesError(
                 f"{who} gives an image other probabilities in another batch or at another call (they differ "
@@ -54,7 +54,7 @@ def _check_training(probed: SegmentationModel, images: Tensor, who: str) -> None
     outputs = []
     for _ in range(2):
         torch.manual_seed(0)
-        outputs.append(_forward(probed, images, who, gradients=True))
+        outputs.append(run_probe(probed, images, who, gradients=True))
     if not torch.equal(*outputs):
         raise FlamesError(
             f"{who} gives two different results for the same images and the same seed of torch in training "
@@ -89,7 +89,7 @@ def _check_probabilities(found: Tensor, images: Tensor, who: str) -> None:
         )
 
 
-def _forward(probed: SegmentationModel, images: Tensor, who: str, gradients: bool = False) -> Tensor:
+def run_probe(probed: SegmentationModel, images: Tensor, who: str, gradients: bool = False) -> Tensor:
     """Return the probabilities of `images`.
 
     Raises:

@@ -7,7 +7,7 @@ from flames_cli.arrays import Weights
 from flames_cli.config import MAX_NAME
 from flames_cli.errors import FlamesError
 from flames_cli.learn.hardware import find_versions
-from flames_cli.learn.models import options_for
+from flames_cli.learn.models import options_for, plugin_of
 from flames_cli.stages.export.clients import ClientFacts, members_of
 from flames_cli.stages.export.source_runs import SourceRun
 from flames_cli.stages.server_models import ServerModel, list_server_models
@@ -118,7 +118,10 @@ def _describe(
     return ModelInfo(
         name=name_model(run.folder.name, client or modality),
         architecture=Architecture(
-            run.config.model, run.config.training.norm, options_for(run.channels, run.config.model_options)
+            run.config.model,
+            run.config.training.norm,
+            options_for(run.channels, run.config.model_options),
+            plugin_of(run.config.model),
         ),
         input=describe_input(
             modality,

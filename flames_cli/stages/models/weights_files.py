@@ -11,6 +11,7 @@ from flames_cli.core.federated.reports import find_negative_variance
 from flames_cli.core.imaging.intensity_rule import IntensityRule
 from flames_cli.errors import FlamesError
 from flames_cli.learn.hardware import find_versions
+from flames_cli.learn.models import options_for, plugin_of
 from flames_cli.store.models import Architecture, ModelInfo, ModelInput, Training
 
 NORMS = ("batch", "group", "frozen")
@@ -98,8 +99,7 @@ def read_weights_file(path: Path, facts: WeightsFacts, name: str) -> tuple[Model
         FlamesError: the file cannot be read, or has weights of another architecture, or numbers that cannot
             be used.
     """
-    # Imported here, since both import torch, which takes seconds.
-    from flames_cli.learn.models import options_for
+    # Imported here, since it imports torch, which takes seconds.
     from flames_cli.learn.models.weights import read_complete
 
     options = options_for(facts.channels, facts.options)
@@ -116,7 +116,7 @@ def read_weights_file(path: Path, facts: WeightsFacts, name: str) -> tuple[Model
 def _describe(facts: WeightsFacts, options: dict[str, int | float | str], name: str) -> ModelInfo:
     return ModelInfo(
         name=name,
-        architecture=Architecture(facts.architecture, facts.norm, options),
+        architecture=Architecture(facts.architecture, facts.norm, options, plugin_of(facts.architecture)),
         input=ModelInput(
             modality=facts.modality,
             organs=facts.organs,

@@ -8,7 +8,9 @@ from typing import Any
 
 from flames_cli import __version__
 from flames_cli.config import PredictConfig
+from flames_cli.core.scores.extra_metrics import extra_metrics
 from flames_cli.errors import FlamesError, list_faults
+from flames_cli.learn.model_plugins import require_model_plugin
 from flames_cli.learn.predict import MaskRule
 from flames_cli.readers.inputs import FoundInputs, find_inputs
 from flames_cli.stages.predict.files import open_folder
@@ -16,6 +18,7 @@ from flames_cli.stages.predict.models import ChosenModel, choose_models, thresho
 from flames_cli.stages.predict.truth import TruthSource, TruthSummary, find_truth, summarise_truth
 from flames_cli.stages.predict.work import Work
 from flames_cli.stages.progress import Progress, silent
+from flames_cli.store.evaluations import METRIC_FACTS
 from flames_cli.store.files.locks import locked
 from flames_cli.store.prediction_folder import PredictedCase, PredictionFile, case_json
 from flames_cli.store.workspace import prediction_folder
@@ -38,6 +41,8 @@ class Predictions:
     """Number of files that are no images, by kind."""
     truth: TruthSummary | None = None
     seconds: float = 0.0
+    notes: tuple[str, ...] = ()
+    """Remarks on the models, such as another version of a plug-in."""
 
     @property
     def failed(self) -> list[PredictedCase]:
@@ -58,6 +63,7 @@ class Predictions:
             "ignored": self.ignored,
             "truth": asdict(self.truth) if self.truth else None,
             "seconds": self.seconds,
+            "notes": list(self.notes),
             "cases": [case_json(case) for case in self.cases],
         }
 
@@ -77,6 +83,7 @@ def predict(config: PredictConfig, progress: Progress = silent) -> Predictions:
     if not config.inputs:
         raise FlamesError("got no image, expected files, folders or a manifest; name them after the options")
     models = choose_models(config)
+    notes = [note for model in models for note in require_model_plugin(model.info)]
     found = find_inputs(config.inputs, config.root, config.keep_columns)
     truth = find_truth(config.truth, found.inputs, config.labels)
     rule = MaskRule(threshold_of(config, models), config.tta, config.postprocess == "largest")
@@ -103,6 +110,7 @@ def predict(config: PredictConfig, progress: Progress = silent) -> Predictions:
         ignored=dict(found.ignored),
         truth=summarise_truth(cases, config.seed),
         seconds=time.perf_counter() - start,
+        notes=tuple(dict.fromkeys(notes)),
     )
 
 
@@ -151,7 +159,17 @@ def _name_models(models: Sequence[ChosenModel]) -> dict[str, str]:
 def _options(
     config: PredictConfig, models: Sequence[ChosenModel], rule: MaskRule, truth: TruthSource | None
 ) -> dict[str, Any]:
-    """Return the options that change the masks, the table or the files."""
+    """Return the options that change the masks, the table or the files.
+
+    Raises:
+        FlamesError: a metric is not known, or there are no true masks to compute it with.
+    """
+    own = config.metrics
+    if own and truth is None:
+        raise FlamesError(
+            f"got --metric {own[0]} without --truth, expected true masks to compare with; pass --truth "
+            "FOLDER, or leave --metric out"
+        )
     return {
         "threshold": rule.threshold,
         "tta": rule.tta,
@@ -163,6 +181,7 @@ def _options(
         "truth": None if truth is None else (config.truth or "manifest"),
         "labels": list(config.labels),
         "keep_columns": list(config.keep_columns),
+        **({METRIC_FACTS: {one.name: one.facts for one in extra_metrics(config.metrics)}} if own else {}),
     }
 
 
