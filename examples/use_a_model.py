@@ -21,11 +21,12 @@ def main() -> None:
     )
     parser.add_argument("image", type=Path)
     parser.add_argument("--workspace", type=Path)
+    parser.add_argument("--run", help="run whose model is used; without it the newest")
     parser.add_argument("--modality", default="US")
     parser.add_argument("--model", help="model folder, or its name in the workspace")
     asked = parser.parse_args()
 
-    source = {"model": asked.model} if asked.model else {"modality": asked.modality}
+    source = {"model": asked.model} if asked.model else {"run": asked.run, "modality": asked.modality}
     model = flames.load_model(**source, workspace=asked.workspace)
     print(f"{model}, trained on {sum(one.images for one in model.facts.training.clients)} images")
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from flames_cli.api.adaptation import Adapted, adapt
     from flames_cli.api.data import Checked, DataSet, Preprocessed, check, make_phantoms, preprocess
     from flames_cli.api.evaluations import (
         Comparison,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from flames_cli.api.runs import Family, Run, open_family, open_run
     from flames_cli.api.workspace import Workspace
     from flames_cli.config import (
+        AdaptConfig,
         CheckConfig,
         CompareConfig,
         EvaluateConfig,
@@ -60,6 +62,8 @@ if TYPE_CHECKING:
     from flames_cli.trackers.base import TrackedRun, Tracker
 
 __all__ = [
+    "AdaptConfig",
+    "Adapted",
     "Algorithm",
     "BadCase",
     "Blend",
@@ -112,6 +116,7 @@ __all__ = [
     "ValidationRow",
     "Workspace",
     "__version__",
+    "adapt",
     "check",
     "compare",
     "evaluate",
@@ -133,6 +138,10 @@ __all__ = [
 ]
 
 _MODULES = {
+    "api.adaptation": (
+        "Adapted",
+        "adapt",
+    ),
     "api.data": (
         "Checked",
         "DataSet",
@@ -188,6 +197,7 @@ _MODULES = {
     ),
     "api.workspace": ("Workspace",),
     "config": (
+        "AdaptConfig",
         "CheckConfig",
         "CompareConfig",
         "EvaluateConfig",

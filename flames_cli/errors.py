@@ -19,6 +19,12 @@ def list_faults(faults: Sequence[str]) -> str:
     return "; ".join(faults[:LISTED]) + more
 
 
+def install_extra(extra: str) -> str:
+    """Return how to install the packages of an extra of pyproject.toml: in a clone, and from an index."""
+    clone, index = f"pip install -e '.[{extra}]'", f"pip install 'flames-cli[{extra}]'"
+    return f"{clone} in FLAMES's folder (from an index: {index})"
+
+
 class FlamesError(Exception):
     """An input or an option is wrong; the command prints the message and ends with `exit_code`."""
 

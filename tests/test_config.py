@@ -185,7 +185,7 @@ def test_unknown_tables_are_rejected_with_the_known_ones(write):
         ("[preprocess]\nraw = 3", "preprocess.raw: input should be a valid dictionary (got 3)"),
         ("[preprocess.raw]\nbusi = 3", "preprocess.raw.busi: input is not a valid path"),
         ("workspace = 3", "workspace: input is not a valid path"),
-        ("[partition]\ndatasets = 'busi'", "partition.datasets: input should be a valid tuple (got 'busi')"),
+        ("[partition]\ndatasets = 3", "partition.datasets: input should be a valid tuple (got 3)"),
         (
             "[partition.split]\nbusi = 0",
             "partition.split.busi: input should be greater than or equal to 1, or 'site' (got 0)",

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from flames_cli.api.options import PathLike, find_workspace, make_config, plain_options, takes
+from flames_cli.api.options import PathLike, find_workspace, make_config, takes
 from flames_cli.api.progress import Callback, listener
 from flames_cli.api.runs import Family, Run, read_family, read_run
 from flames_cli.config import FederateConfig
@@ -99,8 +99,7 @@ def _options(
             f"got {'a configuration' if config is not None else 'fresh=True'} with resume={resume!r}, which "
             "continues a run with its own options; leave one out"
         )
-    given = plain_options(FederateConfig, options)
-    found = continued_options(find_workspace(options.get("workspace")), resume, given)
+    found = continued_options(find_workspace(options.get("workspace")), resume, options)
     check_options(found[0])
     return found
 

@@ -5,9 +5,7 @@ import os
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar, get_args, get_origin
-
-from pydantic import BeforeValidator
+from typing import Any, TypeAlias, TypeVar
 
 from flames_cli.config import PANELS, Section, check_section, facts_of, load_section
 from flames_cli.errors import FlamesError
@@ -39,12 +37,11 @@ def make_config(
         FlamesError: an option is wrong; the one message has every problem.
     """
     set_up_process()
-    given = plain_options(kind, options)
     if isinstance(config, kind):
         known = {key: getattr(config, key) for key in config.model_fields_set}
-        made = check_section(kind, {**_from_environment(), **known, **given})
+        made = check_section(kind, {**_from_environment(), **known, **options})
     elif config is None or isinstance(config, str | os.PathLike):
-        made = load_section(kind, {**_from_environment(), **given}, Path(config) if config else None)
+        made = load_section(kind, {**_from_environment(), **options}, Path(config) if config else None)
     else:
         raise FlamesError(
             f"got {type(config).__name__} as the configuration, expected {kind.__name__} or the path of a "
@@ -52,11 +49,6 @@ def make_config(
         )
     check_options(made)
     return made
-
-
-def plain_options(kind: type[Section], options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the keywords of a call as the configuration expects them."""
-    return {key: _plain(kind, key, value) for key, value in options.items()}
 
 
 def find_workspace(workspace: PathLike | None) -> Path:
@@ -74,27 +66,6 @@ def find_workspace(workspace: PathLike | None) -> Path:
 def _from_environment() -> dict[str, Any]:
     workspace = os.environ.get(WORKSPACE_VARIABLE)
     return {"workspace": workspace} if workspace else {}
-
-
-def _plain(kind: type[Section], key: str, value: Any) -> Any:
-    """Return a value as the configuration expects it: the numbers of a range, an array or a NumPy scalar, the
-    path of an object that is one, and one text of a list that is given alone as a list."""
-    if hasattr(value, "tolist") and hasattr(value, "ndim"):
-        value = value.tolist()
-    if isinstance(value, range):
-        value = list(value)
-    if isinstance(value, os.PathLike):
-        value = os.fspath(value)
-    if isinstance(value, list | tuple):
-        return tuple(_plain(kind, "", one) for one in value)
-    return (value,) if isinstance(value, str) and _takes_several(kind, key) else value
-
-
-def _takes_several(kind: type[Section], key: str) -> bool:
-    field = kind.model_fields.get(key)
-    if field is None or any(isinstance(one, BeforeValidator) for one in field.metadata):
-        return False
-    return get_origin(field.annotation) is tuple and ... in get_args(field.annotation)
 
 
 def takes(kind: type[Section], *left_out: str) -> Callable[[Function], Function]:

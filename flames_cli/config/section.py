@@ -1,12 +1,13 @@
 """Declaration of an option, and the options that all commands share."""
 
+import os
 import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from flames_cli.config.values import NAME_RULE, Files, Seed
 from flames_cli.errors import FlamesError
@@ -113,6 +114,28 @@ def _shown(value: Any) -> str:
     return repr(value)
 
 
+def _plain(kind: "type[Section]", key: str, value: Any) -> Any:
+    """Return a value of Python code as an option's type takes it: the numbers of a range, an array or a NumPy
+    scalar, the path of an object that is one, and one text of a list that is given alone as a list."""
+    if hasattr(value, "tolist") and hasattr(value, "ndim"):
+        value = value.tolist()
+    if isinstance(value, range):
+        value = list(value)
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if isinstance(value, list | tuple):
+        return tuple(_plain(kind, "", one) for one in value)
+    return (value,) if isinstance(value, str) and _takes_several(kind, key) else value
+
+
+def _takes_several(kind: "type[Section]", key: str) -> bool:
+    """Return whether a key has a list, and no function of its own that reads one text as a list."""
+    field = kind.model_fields.get(key)
+    if field is None or any(isinstance(one, BeforeValidator) for one in field.metadata):
+        return False
+    return get_origin(field.annotation) is tuple and ... in get_args(field.annotation)
+
+
 class Section(BaseModel):
     """Options that all commands share; unknown keys are rejected.
 
@@ -143,9 +166,9 @@ class Section(BaseModel):
 
     def __init__(self, **values: Any) -> None:
         try:
-            super().__init__(**values)
+            super().__init__(**{key: _plain(type(self), key, value) for key, value in values.items()})
         except ValidationError as error:
-            raise WrongOptions(_describe(error, type(self).model_fields)) from error
+            raise WrongOptions(_describe(error, type(self).model_fields)) from None
 
     @model_validator(mode="before")
     @classmethod

@@ -7,7 +7,7 @@ from flwr import serverapp
 from flwr.serverapp import GaussianPrivacyEvent, NeighboringRelation, PrivacyConfig, SamplingMethod
 
 from flames_cli.core.federated.algorithm import Privacy
-from flames_cli.errors import FlamesError
+from flames_cli.errors import FlamesError, install_extra
 
 
 def check_accountant() -> None:
@@ -15,7 +15,7 @@ def check_accountant() -> None:
     if importlib.util.find_spec("dp_accounting") is None:
         raise FlamesError(
             "--dp-noise needs Flower's privacy accountant, which is not installed; "
-            "run pip install 'flames-cli[privacy]', or leave --dp-noise and --dp-clip out"
+            f"run {install_extra('privacy')}, or leave --dp-noise and --dp-clip out"
         )
 
 

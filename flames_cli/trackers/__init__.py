@@ -6,7 +6,7 @@ Each gets the same figures under the same names (`trackers.figures`). Its packag
 import importlib.util
 from collections.abc import Callable, Iterable
 
-from flames_cli.errors import FlamesError
+from flames_cli.errors import FlamesError, install_extra
 from flames_cli.plugins import Registry
 from flames_cli.trackers.base import Tracker
 
@@ -56,8 +56,8 @@ def check_package(name: str) -> None:
     found = importlib.util.find_spec(name)
     if found is None or found.origin is None:  # a folder of that name has no origin
         raise FlamesError(
-            f"--track {name} needs the package {name}, which is not installed; run pip install "
-            f"'flames-cli[{name}]', or leave --track {name} out"
+            f"--track {name} needs the package {name}, which is not installed; "
+            f"run {install_extra(name)}, or leave --track {name} out"
         )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flames_cli.arrays import Pixels
+from flames_cli.errors import install_extra
 from flames_cli.readers.formats.dicom import arrange_series
 from flames_cli.readers.formats.dicom_files import read_header
 from flames_cli.readers.formats.exif import read_orientation
@@ -23,7 +24,7 @@ from flames_cli.writers.stills import write_png
 UPRIGHT = "the EXIF tag turns the image; the mask is upright, as viewers show the image, and has no such tag"
 """Remark on the mask of a still."""
 
-NO_HIGHDICOM = "the mask is {}, since DICOM-SEG needs another package: pip install 'flames-cli[dicom]'"
+NO_HIGHDICOM = f"the mask is {{}}, since DICOM-SEG needs another package: {install_extra('dicom')}"
 NOT_REFERABLE = "the mask is {}, since no DICOM-SEG can refer to the image ({})"
 """Remarks on a mask of a DICOM image that has another format."""
 

@@ -42,6 +42,12 @@ def test_one_value_may_be_given_for_a_list():
     assert (found.inputs, found.labels) == (("a.png",), ("2", "3"))
 
 
+def test_a_configuration_takes_the_same_values(tmp_path):
+    made = flames.FederateConfig(workspace=flames.Workspace(tmp_path), seeds=range(2), rounds=np.int32(3))
+    assert (made.workspace, made.seeds, made.rounds) == (tmp_path, (0, 1), 3)
+    assert flames.CompareConfig(runs="flames").runs == ("flames",)
+
+
 def test_the_workspace_of_the_environment_is_the_default(tmp_path, monkeypatch):
     assert (options().workspace, find_workspace(None)) == (Path("flames-workspace"), Path("flames-workspace"))
     monkeypatch.setenv("FLAMES_WORKSPACE", str(tmp_path))

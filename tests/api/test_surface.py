@@ -14,6 +14,7 @@ import flames_cli as flames
 from tests.support.command_line import shell_environment
 
 FUNCTIONS = {
+    "adapt": "(config=None, *, progress=None, **AdaptConfig) -> Adapted",
     "check": "(config=None, *, progress=None, **CheckConfig) -> Checked",
     "compare": "(config=None, *, progress=None, **CompareConfig) -> Comparison",
     "evaluate": "(config=None, *, progress=None, **EvaluateConfig) -> Evaluation",
@@ -44,6 +45,7 @@ LEFT_OUT = {
 """Options of a configuration that its function does not have."""
 
 RESULTS = {
+    "Adapted": "name folder facts client chosen candidates tests notes",
     "Checked": "passed findings counts pages reports",
     "Client": "name modality organ dataset site train_images val_images test_images train_patients "
     "val_patients test_patients",
@@ -78,8 +80,8 @@ CLASSES = {
     "Workspace": "evaluation evaluations family model models partition partitions path run runs",
 }
 CONFIGURATIONS = {
-    "CheckConfig", "CompareConfig", "EvaluateConfig", "ExportConfig", "FederateConfig", "PartitionConfig",
-    "PredictConfig", "PreprocessConfig", "ReportConfig", "TsneConfig",
+    "AdaptConfig", "CheckConfig", "CompareConfig", "EvaluateConfig", "ExportConfig", "FederateConfig",
+    "PartitionConfig", "PredictConfig", "PreprocessConfig", "ReportConfig", "TsneConfig",
 }  # fmt: skip
 ERRORS = {"FlamesError", "MissingArtifact"}
 FOR_PLUGINS = {

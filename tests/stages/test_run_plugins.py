@@ -80,8 +80,8 @@ def test_a_missing_plug_in_is_named_with_what_to_do(run, install):
         with pytest.raises(FlamesError) as error:
             use(run)
         assert str(error.value) == (
-            "run 'own-mean' needs the strategy 'own-mean' of the plug-in own 1.0, which is not there; install "
-            "it (pip install own==1.0), or pass --plugin FILE"
+            "run 'own-mean' needs the strategy 'own-mean' of the plug-in own 1.0, which is not there; "
+            "install it (pip install own==1.0), or pass --plugin FILE"
         )
 
 

@@ -17,6 +17,7 @@ from pydicom.uid import EnhancedMRImageStorage, MRImageStorage
 
 from flames_cli.core.imaging.volumes import restore_volume
 from flames_cli.core.rng import derive_rng
+from flames_cli.errors import install_extra
 from flames_cli.readers.base import ReadOptions, Source
 from flames_cli.readers.formats.any_kind import read_any
 from flames_cli.readers.formats.dicom import read_series
@@ -330,7 +331,7 @@ def test_without_highdicom_masks_are_nifti_and_png_with_a_note(tmp_path, monkeyp
     assert not dicom_seg.is_available()
     scan = make_series(tmp_path, affine_of("PIR", 25.0))
     written = write_mask(predict(scan), scan, tmp_path / "mask", BY)
-    note = "the mask is {}, since DICOM-SEG needs another package: pip install 'flames-cli[dicom]'"
+    note = f"the mask is {{}}, since DICOM-SEG needs another package: {install_extra('dicom')}"
     assert (written.path.name, written.notes) == ("mask.nii.gz", (note.format("NIfTI"),))
     assert_same_space(written.path, scan)
     write(tmp_path / "a.dcm", image("US", STILL, pixels().tobytes()))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flames_cli.core.cores import available_cores
-from flames_cli.errors import FlamesError
+from flames_cli.errors import FlamesError, install_extra
 from flames_cli.fed.engines.submitted import run_submitted
 from flames_cli.fed.events import OnEvent
 from flames_cli.fed.jobs import Job
@@ -43,7 +43,7 @@ def check_ray(cpus_per_client: int) -> None:
     if importlib.util.find_spec("ray") is None:
         raise FlamesError(
             "--engine ray needs Flower's simulation runtime, which is not installed; "
-            "run pip install 'flames-cli[ray]', or use --engine inline"
+            f"run {install_extra('ray')}, or use --engine inline"
         )
 
 

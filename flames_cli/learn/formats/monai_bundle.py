@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from flames_cli.core.imaging.geometry import map_from_square, to_square
-from flames_cli.errors import FlamesError
+from flames_cli.errors import FlamesError, install_extra
 from flames_cli.learn.formats.any_size import MAX_SIDE, AnySize, any_size_axes
 from flames_cli.learn.formats.monai_configs import (
     PROGRAM,
@@ -44,7 +44,7 @@ def require_monai() -> None:
     if find_spec("monai") is None:
         raise FlamesError(
             "--format monai-bundle needs the package monai, which is not installed; "
-            "run pip install 'flames-cli[monai-bundle]', or leave --format monai-bundle out"
+            f"run {install_extra('monai-bundle')}, or leave --format monai-bundle out"
         )
 
 

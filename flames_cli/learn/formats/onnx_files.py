@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from flames_cli.errors import FlamesError
+from flames_cli.errors import FlamesError, install_extra
 from flames_cli.learn.formats.describing import describe_model
 from flames_cli.learn.formats.programs import (
     IMAGE,
@@ -37,7 +37,7 @@ def require_onnx() -> None:
         except ImportError as error:
             raise FlamesError(
                 f"--format onnx needs the package {package}, which is not installed; "
-                "run pip install 'flames-cli[onnx]', or leave --format onnx out"
+                f"run {install_extra('onnx')}, or leave --format onnx out"
             ) from error
 
 
