@@ -24,6 +24,9 @@ OUTSIDE = {
 }
 """Pages of the repository outside docs/, and their places in the site."""
 
+PLACES = {**OUTSIDE, "README.md": "index.md"}
+"""Where links to pages outside docs/ lead."""
+
 COMMANDS, KEYS = "cli.md", "reference/configuration.md"
 """Pages that follow from the code."""
 
@@ -85,8 +88,8 @@ def site_link(found: re.Match[str], origin: Path, folder: Path) -> str:
         return found[0]
     target = Path(os.path.normpath(origin / name))
     source = target.relative_to(ROOT).as_posix()
-    if source in OUTSIDE:
-        target = DOCS / OUTSIDE[source]
+    if source in PLACES:
+        target = DOCS / PLACES[source]
     if not target.is_relative_to(DOCS):
-        return f"{text} (`{source}`)"
+        return f"`{source}`" if text == target.name else f"{text} (`{source}`)"
     return f"[{text}]({Path(os.path.relpath(target, folder)).as_posix()}{hash_}{anchor})"

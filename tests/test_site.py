@@ -131,7 +131,8 @@ def test_the_python_reference_has_the_complete_public_surface():
         ("[a](../CHANGELOG.md)", "docs", "docs", "[a](changelog.md)"),
         ("[a](../../CONTRIBUTING.md#rules)", "docs/how-to", "docs/how-to", "[a](../contributing.md#rules)"),
         ("[a](docs/guide.md)", ".", "docs", "[a](guide.md)"),
-        ("[a](../../README.md)", "examples/flames-example", "docs/how-to", "a (`README.md`)"),
+        ("[a](../../README.md)", "examples/flames-example", "docs/how-to", "[a](../index.md)"),
+        ("[models.py](src/models.py)", "examples/own", "docs/how-to", "`examples/own/src/models.py`"),
         ("[a](../sample_configs)", "docs", "docs", "a (`sample_configs`)"),
     ],
 )
