@@ -1,5 +1,6 @@
-"""Pages of the site that follow from the code: the options of docs/cli.md, and the configuration's keys."""
+"""Pages of the site that are made from the source: options, the configuration's keys, and a notebook."""
 
+import json
 import re
 import textwrap
 from collections.abc import Container, Iterator
@@ -223,3 +224,22 @@ def key_lines(kind: type[Section], key: str) -> str:
     value = list(default) if isinstance(default, tuple) else default
     value = value if isinstance(value, bool | int | float | str | list | dict) else str(value)
     return f"{comment}\n{tomli_w.dumps({key: value}).strip() if value != {} else f'{key} = {{}}'}\n"
+
+
+def notebook(text: str) -> str:
+    """Return the cells of a Jupyter notebook as a page: text, code, and the stored output of the code."""
+    parts = []
+    for cell in json.loads(text)["cells"]:
+        source = "".join(cell["source"]).strip()
+        if cell["cell_type"] == "code":
+            parts.append(f"```python\n{source}\n```")
+            parts += [f"```text\n{shown}\n```" for shown in map(output_text, cell["outputs"]) if shown]
+        else:
+            parts.append(source)
+    return "\n\n".join(parts) + "\n"
+
+
+def output_text(output: dict[str, Any]) -> str:
+    """Return what a cell printed or showed as text; empty for pictures."""
+    lines = output.get("text") or output.get("data", {}).get("text/plain", [])
+    return "" if "image/png" in output.get("data", {}) else "".join(lines).strip()

@@ -15,8 +15,17 @@ sys.path[:0] = [str(ROOT), str(DOCS)]  # MkDocs runs this file as a module of it
 
 import generate  # noqa: E402
 
-OUTSIDE = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
-"""Pages of the repository's root, and their names in the site."""
+OUTSIDE = {
+    "CHANGELOG.md": "changelog.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "examples/README.md": "tutorials/examples.md",
+    "examples/flames-example/README.md": "how-to/flames-example.md",
+    "examples/quickstart.ipynb": "tutorials/quickstart.md",
+}
+"""Pages of the repository outside docs/, and their places in the site."""
+
+PLACES = {**OUTSIDE, "README.md": "index.md"}
+"""Where links to pages outside docs/ lead."""
 
 COMMANDS, KEYS = "cli.md", "reference/configuration.md"
 """Pages that follow from the code."""
@@ -38,10 +47,13 @@ def github_anchor(title: str, separator: str) -> str:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages of the repository's root, and the page of the configuration's keys."""
+    """Add the pages from outside docs/, and the page of the configuration's keys."""
     files.append(File.generated(config, KEYS, content=generate.configuration()))
     for name, place in OUTSIDE.items():
-        files.append(File.generated(config, place, content=(ROOT / name).read_text("utf-8")))
+        text = (ROOT / name).read_text("utf-8")
+        files.append(
+            File.generated(config, place, content=generate.notebook(text) if name.endswith("ipynb") else text)
+        )
     return files
 
 
@@ -49,9 +61,9 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     """Put in the tables of options, and make the links of the repository those of the site."""
     if page.file.src_uri == COMMANDS:
         markdown = generate.command_line(markdown)
-    origins = {place: name for name, place in OUTSIDE.items()}
-    origin = ROOT / origins.get(page.file.src_uri, f"docs/{page.file.src_uri}")
-    return LINK.sub(lambda found: site_link(found, origin.parent), markdown)
+    place = DOCS / page.file.src_uri
+    origins = {DOCS / place: ROOT / name for name, place in OUTSIDE.items()}
+    return LINK.sub(lambda found: site_link(found, origins.get(place, place).parent, place.parent), markdown)
 
 
 def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
@@ -59,16 +71,25 @@ def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -
     return SHORT_CODE.sub(r'\1<code class="short">\2</code>', html)
 
 
-def site_link(found: re.Match[str], folder: Path) -> str:
-    """Return a link as the site has it: a page of the root by its place, a file of the source as text."""
+def site_link(found: re.Match[str], origin: Path, folder: Path) -> str:
+    """Return a link as the site has it.
+
+    Args:
+        found: the link in the text of the page.
+        origin: folder of the page in the repository.
+        folder: folder of the page in the site, as below docs/.
+
+    Returns:
+        The link to the place of a page in the site; for a file of the source its text and the file's path.
+    """
     text, link = found[1], found[2]
     name, hash_, anchor = link.partition("#")
     if not name or "://" in name:
         return found[0]
-    target = Path(os.path.normpath(folder / name))
-    if target.parent == ROOT and target.name in OUTSIDE:
-        target = DOCS / OUTSIDE[target.name]
+    target = Path(os.path.normpath(origin / name))
+    source = target.relative_to(ROOT).as_posix()
+    if source in PLACES:
+        target = DOCS / PLACES[source]
     if not target.is_relative_to(DOCS):
-        return f"{text} (`{target.relative_to(ROOT).as_posix()}`)"
-    start = DOCS if folder == ROOT else folder
-    return f"[{text}]({Path(os.path.relpath(target, start)).as_posix()}{hash_}{anchor})"
+        return f"`{source}`" if text == target.name else f"{text} (`{source}`)"
+    return f"[{text}]({Path(os.path.relpath(target, folder)).as_posix()}{hash_}{anchor})"

@@ -1,5 +1,6 @@
 """The documentation site builds without a warning, and needs no other server."""
 
+import json
 import os
 import re
 import subprocess
@@ -13,7 +14,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 import flames_cli
-from docs import generate
+from docs import generate, hooks
 from flames_cli.config import SECTIONS, SHARED, load_section
 from tests.test_docs import EVERY_PAGE, ROOT, headings_in
 
@@ -119,3 +120,34 @@ def test_the_python_reference_has_the_complete_public_surface():
     page = (ROOT / "docs" / "reference" / "python.md").read_text("utf-8")
     named = {*re.findall(r"^::: flames_cli\.(\w+)$", page, re.M), *re.findall(r"`(\w+Config)`", page)}
     assert named == {*flames_cli.__all__} - {"__version__"}
+
+
+@pytest.mark.parametrize(
+    ("link", "origin", "folder", "expected"),
+    [
+        ("[a](guide.md#the-cache)", "docs", "docs", "[a](guide.md#the-cache)"),
+        ("[a](https://example.org/x)", "docs", "docs", "[a](https://example.org/x)"),
+        ("[a](#here)", ".", "docs", "[a](#here)"),
+        ("[a](../CHANGELOG.md)", "docs", "docs", "[a](changelog.md)"),
+        ("[a](../../CONTRIBUTING.md#rules)", "docs/how-to", "docs/how-to", "[a](../contributing.md#rules)"),
+        ("[a](docs/guide.md)", ".", "docs", "[a](guide.md)"),
+        ("[a](../../README.md)", "examples/flames-example", "docs/how-to", "[a](../index.md)"),
+        ("[models.py](src/models.py)", "examples/own", "docs/how-to", "`examples/own/src/models.py`"),
+        ("[a](../sample_configs)", "docs", "docs", "a (`sample_configs`)"),
+    ],
+)
+def test_a_link_of_the_repository_leads_to_a_page_of_the_site_or_names_the_file(
+    link, origin, folder, expected
+):
+    found = hooks.LINK.fullmatch(link)
+    assert hooks.site_link(found, ROOT / origin, ROOT / folder) == expected
+
+
+def test_a_notebook_becomes_a_page_of_text_code_and_output():
+    cells = [
+        {"cell_type": "markdown", "source": ["# Title\n", "text"]},
+        {"cell_type": "code", "source": ["1 + 1"], "outputs": [{"data": {"text/plain": ["2"]}}]},
+        {"cell_type": "code", "source": ["draw()"], "outputs": [{"data": {"image/png": "AAAA"}}]},
+    ]
+    page = generate.notebook(json.dumps({"cells": cells}))
+    assert page == "# Title\ntext\n\n```python\n1 + 1\n```\n\n```text\n2\n```\n\n```python\ndraw()\n```\n"

@@ -100,6 +100,7 @@ def _by_panel(kind: type[Section]) -> list[str]:
 
 def _option_lines(kind: type[Section], key: str) -> Iterator[str]:
     field, shown = kind.model_fields[key], facts_of(kind, key).get("shown")
-    default = f" Default: {shown if shown else repr(field.default)}."
+    value = str(field.default) if isinstance(field.default, Path) else repr(field.default)
+    default = f" Default: {shown or value}."
     text = f"{key}: {field.description}{default}".replace("\\[", "[")
     yield from textwrap.wrap(text, WIDTH, initial_indent="    ", subsequent_indent="        ")

@@ -7,7 +7,6 @@ import typer
 from flames_cli.cli.names import check_name
 from flames_cli.cli.options import Json, PluginFiles, Workspace, parse_numbers
 from flames_cli.errors import FlamesError
-from flames_cli.plugins import use_files
 from flames_cli.stages.entrance import check_workspace
 from flames_cli.store import DEFAULT_WORKSPACE
 
@@ -51,6 +50,7 @@ def info(
     """Show versions, devices and the contents of the workspace; with --model, the stages of a model."""
     from flames_cli.cli.consoles import results
     from flames_cli.cli.render import print_info, print_json
+    from flames_cli.plugins import use_files
 
     check_workspace(workspace)
     use_files(plugin_files or ())

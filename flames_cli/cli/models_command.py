@@ -11,7 +11,6 @@ from flames_cli.cli.options import Json, PluginFiles, Workspace, parse_numbers
 from flames_cli.cli.runs_command import is_terminal
 from flames_cli.cli.section_command import complete
 from flames_cli.errors import FlamesError
-from flames_cli.plugins import use_files
 from flames_cli.stages.entrance import check_workspace
 from flames_cli.store import DEFAULT_WORKSPACE
 
@@ -70,6 +69,8 @@ def add(
     json_output: Json = False,
 ) -> None:
     """Install a model from a zip file, a folder or a file of weights; nothing in it is executed."""
+    from flames_cli.plugins import use_files
+
     check_workspace(workspace)
     use_files(plugin_files or ())
     from flames_cli.cli.consoles import results

@@ -3,8 +3,6 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from flames_cli.plugins import GROUPS, registry_of
-
 REGISTRIES = {"datasets": "readers"}
 """Group of plug-ins of those kinds of names that are called otherwise."""
 
@@ -16,6 +14,9 @@ def known_names(kind: str, workspace: Path) -> list[str]:
     the workspace, partitions, sets of folds, runs, runs and families, or these with evaluations. No plug-in
     is imported, and no file of plug-ins is run.
     """
+    # Imported here and below: `flames --help` needs no registry.
+    from flames_cli.plugins import GROUPS, registry_of
+
     group = REGISTRIES.get(kind, kind)
     if group in GROUPS:
         names = registry_of(group).listed()
@@ -56,6 +57,8 @@ def check_name(kind: str, name: str) -> None:
     Raises:
         FlamesError: the name is not known.
     """
+    from flames_cli.plugins import registry_of
+
     registry_of(REGISTRIES.get(kind, kind)).require_known(name)
 
 

@@ -13,7 +13,6 @@ import click
 from typer.core import TyperArgument, TyperCommand, TyperOption
 
 from flames_cli.cli.names import known_names
-from flames_cli.plugins import registry_of
 from flames_cli.store import DEFAULT_WORKSPACE
 
 if TYPE_CHECKING:
@@ -57,6 +56,8 @@ class SectionCommand(TyperCommand):
 
 def strategies_epilog() -> str:
     """Return a line for every strategy and every model, which follow the options in the help."""
+    from flames_cli.plugins import registry_of
+
     lines = []
     for title, group in (("Strategies:", "strategies"), ("Models:", "models")):
         lines += [title, *(f"{name}: {what}" for name, what in registry_of(group).listed().items())]

@@ -147,6 +147,13 @@ class PredictConfig(Section):
         shown="the only label of each mask",
         metavar="LABEL,…",
     )
+    metrics: Names = option(
+        (),
+        "Metric of a plug-in (`flames info --plugins`) that is computed with --truth, too; may be repeated.",
+        flag="--metric",
+        names="extra metrics",
+        metavar="NAME",
+    )
     batch_size: Annotated[int, Field(ge=1)] | None = option(
         None, "Images in a step.", RUN_PANEL, shown="2 on a CPU, else 32", metavar="NUMBER"
     )

@@ -5,6 +5,7 @@ from flames_cli.errors import FlamesError
 from flames_cli.fed.algorithms import get_algorithm
 from flames_cli.fed.sanitise import sanitise
 from flames_cli.learn.train_options import PluginRule
+from flames_cli.plugins.origins import NAME
 
 PLUGIN = "plugin:"
 """Start of a rule that is a class; the name of its strategy follows."""
@@ -24,12 +25,12 @@ def find_rule(text: str) -> str | PluginRule:
     """
     if text in LOCAL_UPDATES:
         return text
-    if not text.startswith(PLUGIN):
+    name = text.removeprefix(PLUGIN)
+    if not (text.startswith(PLUGIN) and NAME.fullmatch(name)):
         raise FlamesError(
             f"the server asks for the local update rule {sanitise(text[:80])!r}, expected one of "
             f"{', '.join(LOCAL_UPDATES)}; install the same version everywhere"
         )
-    name = text.removeprefix(PLUGIN)
     algorithm = get_algorithm(name)
     if isinstance(algorithm.local_update, str):
         raise FlamesError(

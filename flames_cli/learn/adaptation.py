@@ -7,6 +7,7 @@ model as it is.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -14,7 +15,7 @@ from flames_cli.arrays import Weights
 from flames_cli.core.federated.candidates import mix
 from flames_cli.learn.data import ShardDataset
 from flames_cli.learn.devices import Precision
-from flames_cli.learn.epochs import OnStep, torch_randomness
+from flames_cli.learn.epochs import torch_randomness
 from flames_cli.learn.models.arrays import load_weights, to_weights
 from flames_cli.learn.models.base import SegmentationModel
 from flames_cli.learn.models.freezing import frozen
@@ -64,8 +65,7 @@ def adapt_model(
     local: LocalRound,
     device: torch.device,
     precision: Precision,
-    on_step: OnStep | None = None,
-    on_candidate: Callable[[int, int], None] | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> Adaptation:
     """Fine-tune `model` (already on `device`, changed in place), and choose among the candidates.
 
@@ -79,15 +79,15 @@ def adapt_model(
         local: place of all that is random, and the options.
         device: device of the model.
         precision: precision of the model's arithmetic.
-        on_step: called after every step of training.
-        on_candidate: called after every candidate with the number of those done and the total.
+        progress: called with "train" after every step and with "choose" after every candidate, and the number
+            of those done and the total.
 
     Raises:
         FlamesError: as `train_epochs` and `frozen`.
     """
-    base = to_weights(model)
+    base, report = to_weights(model), progress or _silent
     with frozen(model, local.options.freeze):
-        trained = train_epochs(model, train, val, local, device, precision, on_step)
+        trained = train_epochs(model, train, val, local, device, precision, partial(report, "train"))
 
         def complete(name: str) -> Weights:
             """Return the weights of a candidate with their statistics; `model` then has them."""
@@ -103,12 +103,15 @@ def adapt_model(
                 complete(name)
                 found = validate_by(model, val, local.options, device, precision)
                 yield Candidate(name, share, found)
-                if on_candidate:
-                    on_candidate(done, len(SHARES))
+                report("choose", done, len(SHARES))
 
         candidates = tuple(judge()) if len(val) else tuple(_unjudged())
         chosen, why = _choose(candidates, local.options.keep_epoch, val)
         return Adaptation(complete(chosen.name), chosen, why, candidates, trained)
+
+
+def _silent(task: str, done: int, total: int) -> None:
+    """Ignore the report."""
 
 
 def _unjudged() -> Iterator[Candidate]:

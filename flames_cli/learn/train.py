@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from flames_cli.arrays import Weights
@@ -143,7 +144,10 @@ def _make_local_update(model: SegmentationModel, local: LocalRound) -> LocalUpda
     optimiser = make_optimiser(options.optimiser, trained, options.lr, options.weight_decay)
     correction = None
     if controls:
-        correction = {name: control - controls.client[name] for name, control in controls.server.items()}
+        # numpy makes a number of a difference of arrays without dimensions, which a plug-in's model may have.
+        correction = {
+            name: np.asarray(control - controls.client[name]) for name, control in controls.server.items()
+        }
     return make_local_update(local.rule, model, optimiser, options.proximal_mu, correction)
 
 

@@ -85,7 +85,10 @@ def _check(file: Path) -> None:
     try:
         content = file.read_bytes()
     except OSError as error:
-        raise FlamesError(f"--plugin {file} cannot be read ({error.strerror}); check its path") from error
+        raise FlamesError(
+            f"--plugin {file} cannot be read ({error.strerror}); check its path, and the "
+            f"variable {FILES_VARIABLE}"
+        ) from error
     try:
         compile(content, str(file), "exec", dont_inherit=True)
     except (SyntaxError, ValueError) as error:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from flames_cli.errors import FlamesError
+from flames_cli.store.evaluations import METRIC
 from flames_cli.store.files.atomic import finite, write_csv, write_json, write_text
 from flames_cli.store.files.jsonl import Tail, append_line, to_line
 from flames_cli.store.schema import PREDICTION, check_stamp, read_json, stamp
@@ -48,6 +49,8 @@ class TruthScores:
     true_lesions: int
     matched_lesions: int
     lesion_f1: float | None
+    metrics: Mapping[str, float | None] = field(default_factory=dict)
+    """Metrics of plug-ins by name; None where a metric is infinite or not defined."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +147,7 @@ def read_prediction_file(folder: Path) -> PredictionFile:
 
 def append_case(folder: Path, case: PredictedCase) -> None:
     """Append an image to the list of those that are done, so that a killed command continues after it."""
-    append_line(folder / LINES, finite(asdict(case)))
+    append_line(folder / LINES, case_json(case))
 
 
 def read_cases(folder: Path) -> dict[str, PredictedCase]:
@@ -165,7 +168,7 @@ def read_cases(folder: Path) -> dict[str, PredictedCase]:
             f"{path} cannot be read ({what}); pass another --out, or move the folder away"
         ) from error
     if path.is_file():
-        write_text(path, "".join(to_line(finite(asdict(case))) for case in found.values()))
+        write_text(path, "".join(to_line(case_json(case)) for case in found.values()))
     return found
 
 
@@ -174,28 +177,35 @@ def case_record(case: PredictedCase) -> dict[str, Any]:
     plain = {one.name: getattr(case, one.name) for one in fields(case) if one.name not in LEFT_OUT}
     extra = {f"extra_{name}": value for name, value in case.extra.items()}
     scores = asdict(case.truth) if case.truth else {}
-    return {**plain, "warnings": "; ".join(case.warnings), **extra, **scores}
+    own = {f"{METRIC}{name}": value for name, value in scores.pop("metrics", {}).items()}
+    return {**plain, "warnings": "; ".join(case.warnings), **extra, **scores, **own}
 
 
 def write_cases(folder: Path, cases: Sequence[PredictedCase]) -> None:
     """Write cases.csv, atomically: a line for each image; columns of true masks only if there are some."""
     kept = list(dict.fromkeys(name for case in cases for name in case.extra))
     plain = [one.name for one in fields(PredictedCase) if one.name not in LEFT_OUT]
-    scored = [one.name for one in fields(TruthScores)] if any(case.truth for case in cases) else []
+    truths = [case.truth for case in cases if case.truth]
+    scored = [one.name for one in fields(TruthScores) if one.name != "metrics"] if truths else []
+    own = list(dict.fromkeys(name for truth in truths for name in truth.metrics))
     rows = [
         [
             *(_cell(getattr(case, name)) for name in plain),
             *(case.extra.get(name, "") for name in kept),
             *(_cell(getattr(case.truth, name)) if case.truth else "" for name in scored),
+            *(_cell(case.truth.metrics.get(name)) if case.truth else "" for name in own),
         ]
         for case in cases
     ]
-    write_csv(folder / CASES, [*plain, *(f"extra_{name}" for name in kept), *scored], rows)
+    header = [*plain, *(f"extra_{name}" for name in kept), *scored, *(f"{METRIC}{name}" for name in own)]
+    write_csv(folder / CASES, header, rows)
 
 
 def case_json(case: PredictedCase) -> dict[str, Any]:
     """Return a case as a JSON object; a number that is not finite becomes null."""
     content: dict[str, Any] = finite(asdict(case))
+    if case.truth and not case.truth.metrics:
+        del content["truth"]["metrics"]
     return content
 
 

@@ -2,13 +2,15 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import pytest
 
 from flames_cli.store.checkpoint import load_state
 from flames_cli.store.runs import RunFolder, read_config
 from tests.support.asserts import assert_same_state, without_timings
-from tests.support.command_line import fails, flames
+from tests.support.command_line import ROOT, fails, flames
 
 PARTS = ("--strategy", "fair", "--model", "dilated-net", "--model-option", "channels=4")
 PARTS += ("--model-option", "blocks=2", "--loss", "focal-tversky", "--augmentation", "speckle")
@@ -60,6 +62,7 @@ def test_without_the_package_every_stage_names_it_and_how_to_get_it(work, isic, 
         ("federate", *PARTS, *SMALL, "--rounds", "3", "--run", "fair"),
         ("evaluate", "--run", "fair", "--device", "cpu"),
         ("export", "--run", "fair", "--model", "DERM", "--name", "again"),
+        ("predict", "--model", "flames-workspace/models/skin", isic / "images", "--out", "masks"),
     ):
         line = fails(*command)
         assert wanted in line, command
@@ -72,3 +75,12 @@ def test_without_the_package_every_stage_names_it_and_how_to_get_it(work, isic, 
     assert not (work / "flames-workspace" / "runs" / "new").exists()
     example.install()
     flames("federate", *PARTS, *SMALL, "--rounds", "3", "--run", "fair")
+
+
+@pytest.mark.federated
+@pytest.mark.long
+def test_the_own_tests_of_the_package_pass(example, tmp_path):
+    shutil.copytree(ROOT / "examples" / "flames-example" / "tests", tmp_path / "tests")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"]
+    found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stdout

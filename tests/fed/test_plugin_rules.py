@@ -47,7 +47,8 @@ def test_a_class_travels_as_the_name_of_its_strategy_and_the_client_finds_its_ow
         ("", "the server asks for the local update rule ''"),
         ("plugin:missing", "strategy 'missing' is not known"),
         ("plugin:named", "has the rule plain, which is no class; install the same version"),
-        ("plugin:", "strategy '' is not known"),
+        ("plugin:", "the server asks for the local update rule 'plugin:'"),
+        ("plugin:\x1b[2J", "the server asks for the local update rule 'plugin:"),
     ],
 )
 def test_a_rule_that_this_client_does_not_have_is_named(text, message):

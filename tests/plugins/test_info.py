@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 
@@ -67,7 +68,7 @@ def test_the_environment_names_files_as_the_search_path_does(site, flames, tmp_p
     for name in ("one", "two"):
         (tmp_path / f"{name}_of_env.py").write_text(f"MODELS = {{'{name}': len}}")
     files = [tmp_path / f"{name}_of_env.py" for name in ("one", "two")]
-    monkeypatch.setenv("FLAMES_PLUGINS", ":".join(map(str, files)))
+    monkeypatch.setenv("FLAMES_PLUGINS", os.pathsep.join(map(str, files)))
     found = json.loads(flames("info", "--plugins", "--json").stdout)
     assert [one["name"] for one in found["plugins"]] == ["one", "two"]
 

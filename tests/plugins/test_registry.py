@@ -2,6 +2,8 @@ import re
 import sys
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from flames_cli.errors import FlamesError
 from flames_cli.plugins import Origin, Registry, allow_only, use_files
@@ -187,3 +189,17 @@ def test_a_damaged_list_of_allowed_packages_allows_none(site, monkeypatch):
     for text in ("", "{", "[]", "null"):
         monkeypatch.setenv("FLAMES_ALLOWED_PLUGINS", text)
         assert list(registry()) == [*BUILT_IN]
+
+
+PARTS = [*"[]=:.#; \n\r\tab-é", "flames.models", "flames.", "x = y:Z\n"]
+
+
+@given(parts=st.lists(st.sampled_from(PARTS), max_size=40))
+def test_whatever_stands_in_entry_points_is_read_or_is_a_problem(parts, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("odd")
+    make_package(folder, "odd", {"models": {"good": "a:B"}})
+    with (folder / "odd-1.0.dist-info" / "entry_points.txt").open("a", encoding="utf-8", newline="") as file:
+        file.writelines(parts)
+    found, problems = _read.__wrapped__((str(folder),))
+    assert found or problems
+    assert all("\n" not in str(one) for one in (*found, *problems))

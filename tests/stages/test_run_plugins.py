@@ -1,14 +1,16 @@
 """The plug-ins of a stored run: they are among its facts, and each command that needs one says which."""
 
+import os
 import tomllib
 from pathlib import Path
 
 import pytest
 
-from flames_cli.config import ExportConfig, ReportConfig
+from flames_cli.config import ExportConfig, FederateConfig, ReportConfig, load_section
 from flames_cli.errors import FlamesError
 from flames_cli.plugins import use_files
 from flames_cli.stages.export.stage import export
+from flames_cli.stages.federate.continuing import continued_options
 from flames_cli.stages.federate.stage import check_inputs, federate
 from flames_cli.stages.report.stage import report
 from tests.support.plugins import make_package, make_site
@@ -80,8 +82,8 @@ def test_a_missing_plug_in_is_named_with_what_to_do(run, install):
         with pytest.raises(FlamesError) as error:
             use(run)
         assert str(error.value) == (
-            "run 'own-mean' needs the strategy 'own-mean' of the plug-in own 1.0, which is not there; install "
-            "it (pip install own==1.0), or pass --plugin FILE"
+            "run 'own-mean' needs the strategy 'own-mean' of the plug-in own 1.0, which is not there; "
+            "install it (pip install own==1.0), or pass --plugin FILE"
         )
 
 
@@ -122,3 +124,19 @@ def test_no_code_of_a_file_goes_to_real_nodes(tiny, site, tmp_path):
     use_files([file])
     with pytest.raises(FlamesError, match=r"the plug-in strategies/own-mean of the file .*make a package"):
         check_inputs(config_of(tiny(), engine="superlink"))
+
+
+def test_the_file_of_a_run_names_no_code(run, tmp_path):
+    hostile = tmp_path / "hostile.py"
+    hostile.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nSTRATEGIES = {{}}\n")
+    config = run / "runs" / "own-mean" / "config.toml"
+    config.write_text(config.read_text().replace("[federate]", f"[federate]\nplugins = ['{hostile}']"))
+    for use in (
+        lambda: continued_options(run, "own-mean", {}),
+        lambda: load_section(FederateConfig, {}, config),
+    ):
+        with pytest.raises(FlamesError, match="names files of plug-ins, which no file of a run may do"):
+            use()
+    evaluate_run(run, "own-mean")
+    assert not (tmp_path / "ran").exists()
+    assert "FLAMES_PLUGINS" not in os.environ

@@ -49,8 +49,8 @@ def control_change(
         lr: learning rate η, above 0.
     """
     return {
-        name: ((start[name].astype(np.float64) - trained[name]) / (n_steps * lr) - control).astype(
-            control.dtype
+        name: np.asarray(
+            (start[name].astype(np.float64) - trained[name]) / (n_steps * lr) - control, control.dtype
         )
         for name, control in server_control.items()
     }
@@ -58,4 +58,7 @@ def control_change(
 
 def add_weights(first: Mapping[str, NDArray[Any]], second: Mapping[str, NDArray[Any]]) -> Weights:
     """Return first + second for the entries of `second`; an entry that is missing in `first` counts as 0."""
-    return {name: array + first[name] if name in first else array.copy() for name, array in second.items()}
+    return {
+        name: np.asarray(array + first[name]) if name in first else array.copy()
+        for name, array in second.items()
+    }

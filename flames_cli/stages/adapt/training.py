@@ -68,8 +68,7 @@ def train(config: AdaptConfig, inputs: Inputs, progress: Progress) -> Trained:
         local,
         device,
         precision,
-        on_step=lambda done, total: progress("train", done, total),
-        on_candidate=lambda done, total: progress("choose", done, total),
+        progress,
     )
     return _made(found, options)
 

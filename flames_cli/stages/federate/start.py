@@ -1,6 +1,6 @@
 """`--start-from`: the weights from which a federation starts, of a run, a model folder, or a file."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,6 @@ from typing import Any
 from flames_cli.arrays import Weights
 from flames_cli.config import FederateConfig
 from flames_cli.core.federated.algorithm import Algorithm
-from flames_cli.core.federated.reports import find_negative_variance, find_not_finite
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.fed.engines import ENGINES
 from flames_cli.fed.plan import client_model
@@ -16,13 +15,20 @@ from flames_cli.learn.models import options_for
 from flames_cli.stages.export.source_runs import SourceRun, read_source_run
 from flames_cli.stages.federate.inputs import Images, clients_of_run
 from flames_cli.stages.federate.planning import Initial, choose_algorithm
+from flames_cli.stages.federate.start_checks import (
+    Source,
+    check_complete,
+    check_fit,
+    check_same,
+    check_usable,
+)
 from flames_cli.stages.model_origins import START, find_origin, origin_of_run
 from flames_cli.stages.models.weights_files import SUFFIXES, is_weights_file
 from flames_cli.stages.seen_patients import People, Provenance, check_unseen, people_of_partition
 from flames_cli.stages.server_models import ServerModel, list_server_models
 from flames_cli.store.checkpoint import index_path
 from flames_cli.store.files.hashes import hash_file
-from flames_cli.store.models import INFO, ModelInfo, read_model
+from flames_cli.store.models import INFO, read_model
 from flames_cli.store.runs import PARTITION_SHA256, find_members, read_config, run_folder
 from flames_cli.store.workspace import model_folder
 
@@ -131,7 +137,7 @@ def _find_folder(config: FederateConfig, path: Path) -> Path:
 def _from_run(config: FederateConfig, images: Images, algorithm: Algorithm, run: SourceRun) -> Start:
     made, what = run.config, f"run '{run.folder.name}'"
     options = options_for(run.channels, made.model_options)
-    _check_same(config, images, what, made.model, made.training.norm, options, (run.size, run.channels))
+    check_same(config, images, Source(what, made.model, made.training.norm, options, run.size, run.channels))
     if algorithm.groups == "all":
         initial = Initial(_only_model(run))
         used = ["all"]
@@ -144,10 +150,10 @@ def _from_run(config: FederateConfig, images: Images, algorithm: Algorithm, run:
         every = run.state.final_server_model("all", "") if "all" in run.state.server else None
         initial = Initial(every, {**by_modality, **own})
         used = list(initial.by_model)
-    _check_usable(what, initial)
+    check_usable(what, initial)
     if images.partition and not ENGINES[config.engine].clients_hold_their_data:
         pairs = [(one.name, one.modality) for one in clients_of_run(config, images.partition)]
-        _check_complete(what, pairs, algorithm, initial)
+        check_complete(what, pairs, algorithm, initial)
     round_ = run.state.round
     facts = {
         "kind": "run",
@@ -173,21 +179,13 @@ def _from_folder(config: FederateConfig, images: Images, algorithm: Algorithm, f
     info, weights = read_model(folder)
     what = f"model '{info.name}'"
     made = info.architecture
-    options = options_for(info.input.channels, made.options)
-    modality = _check_same(
-        config,
-        images,
-        what,
-        made.model,
-        made.norm,
-        options,
-        (info.input.size, info.input.channels),
-        info.input.modality,
-    )
-    _check_fit(info, weights)
+    image, options = info.input, options_for(info.input.channels, made.options)
+    source = Source(what, made.model, made.norm, options, image.size, image.channels, image.modality)
+    modality = check_same(config, images, source)
+    check_fit(info, weights)
     # Clients of other modalities may join real nodes: they must not start from this model.
     initial = Initial(weights) if algorithm.groups == "all" else Initial(None, {modality: weights})
-    _check_usable(what, initial)
+    check_usable(what, initial)
     facts = {"kind": "model", "name": info.name, "sha256": info.sha256, "models": [modality]}
     notes = [f"the models start from {what} ({folder}), for {modality}"]
     origin = find_origin(config.workspace, info, weights)
@@ -200,7 +198,7 @@ def _from_file(config: FederateConfig, images: Images, path: Path) -> Start:
 
     options = options_for(images.channels, config.model_options)
     initial = Initial(read_complete(path, config.model, config.training.norm, options))
-    _check_usable(str(path), initial)
+    check_usable(str(path), initial)
     facts = {"kind": "file", "name": path.name, "sha256": hash_file(path), "models": ["all"]}
     notes = [f"the models start from the weights in {path}"]
     origin = Provenance(path.name, unknown="a file of weights does not say who trained it")
@@ -285,27 +283,6 @@ def _only_model(run: SourceRun) -> Weights:
     return run.state.final_server_model(groups[0], modality)
 
 
-def _check_complete(
-    what: str, clients: Iterable[tuple[str, str]], algorithm: Algorithm, initial: Initial
-) -> None:
-    """Raise FlamesError if a client has no model to start from."""
-    alone = not algorithm.clients_share_models
-    missing = [
-        name if alone else modality
-        for name, modality in clients
-        if initial.every is None
-        and modality not in initial.by_model
-        and not (alone and client_model(name) in initial.by_model)
-    ]
-    if missing:
-        listed = ", ".join(dict.fromkeys(missing))
-        raise FlamesError(
-            f"{what} has no model from which {listed} can start, expected one for each modality (it has "
-            f"{', '.join(initial.by_model) or 'none'}); pass another --start-from, or partition data sets of "
-            "its modalities only (--dataset)"
-        )
-
-
 def _describe(algorithm: Algorithm, initial: Initial) -> str:
     """Return which models of a run the models start from."""
     own = [name for name in initial.by_model if name.startswith(client_model(""))]
@@ -320,72 +297,3 @@ def _describe(algorithm: Algorithm, initial: Initial) -> str:
     elif algorithm.groups == "all":
         parts.append("the server's model")
     return "; ".join(filter(None, parts))
-
-
-def _check_same(
-    config: FederateConfig,
-    images: Images,
-    what: str,
-    model: str,
-    norm: str,
-    options: Mapping[str, Any],
-    shape: tuple[int, int],
-    modality: str = "",
-) -> str:
-    """Check that the models of the source are those of the run, and return the modality as the run names it.
-
-    Raises:
-        FlamesError: they differ; the message names each difference.
-    """
-    mine = options_for(images.channels, {**config.model_options})
-    pairs = [
-        ("model", model, config.model),
-        ("norm", norm, config.training.norm),
-        ("size", shape[0], images.size),
-        ("channels", shape[1], images.channels),
-    ]
-    if model == config.model:
-        known = _with_defaults(model)
-        was, now = {**known, **options}, {**known, **mine}
-        names = sorted({*was, *now} - {"in_channels"})
-        pairs += [(f"model option {name}", was.get(name), now.get(name)) for name in names]
-    differing = [f"{name} {was} → {now}" for name, was, now in pairs if was != now]
-    same = modality
-    if modality and images.partition and not ENGINES[config.engine].clients_hold_their_data:
-        there = list(dict.fromkeys(one.modality for one in clients_of_run(config, images.partition)))
-        same = next((one for one in there if one.casefold() == modality.casefold()), modality)
-        if others := [one for one in there if one != same]:
-            differing.append(f"modality {modality} → {', '.join(others)}")
-    if differing:
-        raise FlamesError(
-            f"{what} does not fit this run ({'; '.join(differing)}), expected the same; change the options "
-            "of this run, preprocess with the size and channels of the model, or pass another --start-from"
-        )
-    return same
-
-
-def _with_defaults(model: str) -> dict[str, Any]:
-    """Return the default options of a model: a run states only those that were given."""
-    from inspect import signature
-
-    from flames_cli.learn.models import model_class
-
-    parameters = signature(model_class(model)).parameters
-    return {name: one.default for name, one in parameters.items() if one.default is not one.empty}
-
-
-def _check_fit(info: ModelInfo, weights: Weights) -> None:
-    from flames_cli.learn.use import check_model
-
-    check_model(info, weights)
-
-
-def _check_usable(what: str, initial: Initial) -> None:
-    """Raise FlamesError if weights are not finite, or a variance is negative."""
-    for weights in (*([initial.every] if initial.every else []), *initial.by_model.values()):
-        variances = {entry for entry in weights if entry.endswith(".running_var")}
-        if fault := find_not_finite(weights) or find_negative_variance(weights, variances):
-            raise FlamesError(
-                f"{what} has weights that cannot be used ({fault}), expected finite weights; pass an earlier "
-                "--start-round, or another --start-from"
-            )

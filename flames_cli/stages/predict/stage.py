@@ -8,6 +8,7 @@ from typing import Any
 
 from flames_cli import __version__
 from flames_cli.config import PredictConfig
+from flames_cli.core.scores.extra_metrics import extra_metrics
 from flames_cli.errors import FlamesError, list_faults
 from flames_cli.learn.model_plugins import require_model_plugin
 from flames_cli.learn.predict import MaskRule
@@ -17,6 +18,7 @@ from flames_cli.stages.predict.models import ChosenModel, choose_models, thresho
 from flames_cli.stages.predict.truth import TruthSource, TruthSummary, find_truth, summarise_truth
 from flames_cli.stages.predict.work import Work
 from flames_cli.stages.progress import Progress, silent
+from flames_cli.store.evaluations import METRIC_FACTS
 from flames_cli.store.files.locks import locked
 from flames_cli.store.prediction_folder import PredictedCase, PredictionFile, case_json
 from flames_cli.store.workspace import prediction_folder
@@ -157,7 +159,17 @@ def _name_models(models: Sequence[ChosenModel]) -> dict[str, str]:
 def _options(
     config: PredictConfig, models: Sequence[ChosenModel], rule: MaskRule, truth: TruthSource | None
 ) -> dict[str, Any]:
-    """Return the options that change the masks, the table or the files."""
+    """Return the options that change the masks, the table or the files.
+
+    Raises:
+        FlamesError: a metric is not known, or there are no true masks to compute it with.
+    """
+    own = config.metrics
+    if own and truth is None:
+        raise FlamesError(
+            f"got --metric {own[0]} without --truth, expected true masks to compare with; pass --truth "
+            "FOLDER, or leave --metric out"
+        )
     return {
         "threshold": rule.threshold,
         "tta": rule.tta,
@@ -169,6 +181,7 @@ def _options(
         "truth": None if truth is None else (config.truth or "manifest"),
         "labels": list(config.labels),
         "keep_columns": list(config.keep_columns),
+        **({METRIC_FACTS: {one.name: one.facts for one in extra_metrics(config.metrics)}} if own else {}),
     }
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from flames_cli.arrays import Mask
 from flames_cli.core.scores.detection import match_lesions
+from flames_cli.core.scores.extra_metrics import ExtraMetric
 from flames_cli.core.scores.intervals import Interval, bootstrap_interval
 from flames_cli.core.scores.metrics import count_pixels, sum_counts
 from flames_cli.core.scores.surfaces import TOLERANCE_MM, surface_dice, surface_distances
@@ -94,7 +95,12 @@ def _mask_in(folder: Path, name: str) -> Path | None:
 
 
 def score(
-    predicted: Mask, truth: NDArray[np.uint8], voxel_mm: Sequence[float], is_volume: bool
+    predicted: Mask,
+    truth: NDArray[np.uint8],
+    voxel_mm: Sequence[float],
+    is_volume: bool,
+    metrics: Sequence[ExtraMetric] = (),
+    name: str = "",
 ) -> TruthScores:
     """Return the agreement of one predicted mask with the true one, N×H×W each.
 
@@ -103,6 +109,11 @@ def score(
         truth: the true mask.
         voxel_mm: length of a voxel, or of a pixel of a still image, in mm; NaN where it is unknown.
         is_volume: True for slices of a volume.
+        metrics: metrics of plug-ins.
+        name: name of the input, for messages.
+
+    Raises:
+        FlamesError: a metric of a plug-in fails.
     """
     counts = sum_counts(count_pixels(*pair) for pair in zip(predicted, truth, strict=True))
     one, other = (predicted, truth) if is_volume else (predicted[0], truth[0])
@@ -132,7 +143,15 @@ def score(
         true_lesions=matches.lesions,
         matched_lesions=matches.matched,
         lesion_f1=_finite(matches.f1()),
+        metrics={metric.name: _own(metric, (one, other), voxel_mm, name) for metric in metrics},
     )
+
+
+def _own(
+    metric: ExtraMetric, masks: tuple[Mask, NDArray[np.uint8]], voxel_mm: Sequence[float], name: str
+) -> float | None:
+    value = metric.value(masks, voxel_mm, name)
+    return None if value is None else _finite(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,9 +176,13 @@ def summarise_truth(cases: Iterable[PredictedCase], seed: int = 0) -> TruthSumma
     is_known = all(case.patient for case, _ in scored)
     n_patients = len(set(people.values())) if is_known else 0
     means = {}
-    for name in SUMMARISED:
-        known = [(getattr(truth, name), people[case.input]) for case, truth in scored]
-        known = [(value, person) for value, person in known if value is not None]
+    own = dict.fromkeys(name for _, truth in scored for name in truth.metrics)
+    for name in (*SUMMARISED, *own):
+        found = [
+            (truth.metrics.get(name) if name in own else getattr(truth, name), people[case.input])
+            for case, truth in scored
+        ]
+        known = [(value, person) for value, person in found if value is not None]
         values, patients = [value for value, _ in known], [person for _, person in known]
         means[name] = bootstrap_interval(values, patients, seed)
     return TruthSummary(len(scored), n_patients, means)

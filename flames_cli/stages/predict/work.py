@@ -7,6 +7,7 @@ from typing import Any
 
 from flames_cli import __version__
 from flames_cli.config import PredictConfig
+from flames_cli.core.scores.extra_metrics import extra_metrics
 from flames_cli.errors import FlamesError, NotWritten
 from flames_cli.learn.predict import MaskRule
 from flames_cli.learn.use import open_model
@@ -189,7 +190,14 @@ class Work:
         }
         scores = None
         if prepared.truth is not None:
-            scores = score(found.stack, prepared.truth, prepared.voxel_mm, prepared.is_volume)
+            scores = score(
+                found.stack,
+                prepared.truth,
+                prepared.voxel_mm,
+                prepared.is_volume,
+                extra_metrics(self._config.metrics),
+                image.name,
+            )
         return replace(
             self._facts(image, prepared.sha256),
             mask=written.path.relative_to(folder.path).as_posix(),

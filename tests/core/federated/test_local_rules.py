@@ -65,3 +65,14 @@ def test_adding_to_nothing_copies():
     added["w"] += 1
     np.testing.assert_array_equal(change["w"], [1, 1])
     np.testing.assert_array_equal(add_weights({"w": np.full(2, 3.0)}, change)["w"], [4, 4])
+
+
+def test_entries_without_dimensions_stay_arrays():
+    """numpy makes a number of their difference, which no message carries."""
+    one = {"scale": np.array(2.0, np.float32)}
+    changed = control_change(one, {"scale": np.array(1.0, np.float32)}, one, 2, 0.1)
+    for found in (changed["scale"], add_weights(one, one)["scale"]):
+        assert isinstance(found, np.ndarray)
+        assert found.dtype == np.float32
+        assert found.shape == ()
+    assert changed["scale"] == 3

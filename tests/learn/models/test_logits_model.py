@@ -7,6 +7,7 @@ from torch import nn
 
 from flames_cli.core.federated.reports import Entries
 from flames_cli.errors import FlamesError
+from flames_cli.learn.data import ShardDataset
 from flames_cli.learn.devices import place
 from flames_cli.learn.local_updates import make_local_update
 from flames_cli.learn.models.arrays import load_weights, to_weights
@@ -15,6 +16,9 @@ from flames_cli.learn.models.freezing import frozen
 from flames_cli.learn.models.logits_model import LogitsModel
 from flames_cli.learn.models.norms import FrozenBatchNorm2d, set_norm
 from flames_cli.learn.models.smallest_batch import smallest_batch
+from flames_cli.learn.train import train_epochs
+from flames_cli.learn.train_options import Controls, LocalRound, TrainOptions
+from tests.support.datasets import draw_discs
 
 WHO = "model 'x' of the plug-in some 1.0"
 
@@ -251,3 +255,21 @@ def test_the_encoder_of_a_network_that_has_one_is_frozen(images):
         frozen(model_of(), "encoder"),
     ):
         pass
+
+
+def test_scaffold_corrects_a_parameter_without_dimensions():
+    zeros = {name: np.zeros(one.shape, np.float32) for name, one in model_of().named_parameters()}
+    local = LocalRound(
+        seed=0,
+        round=1,
+        client="a",
+        options=TrainOptions(local_epochs=1, batch_size=4, optimiser="sgd", lr=0.1),
+        rule="scaffold",
+        controls=Controls(zeros, zeros),
+    )
+    cases = ShardDataset([draw_discs(4)])
+    found = train_epochs(model_of(), cases, ShardDataset([]), local, torch.device("cpu"), "fp32")
+    assert {name: array.shape for name, array in found.control_change.items()} == {
+        name: array.shape for name, array in zeros.items()
+    }
+    assert isinstance(found.control_change["scale"], np.ndarray)

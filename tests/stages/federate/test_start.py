@@ -10,12 +10,16 @@ import pytest
 
 from flames_cli.config import ExportConfig, PartitionConfig
 from flames_cli.errors import FlamesError, MissingArtifact
+from flames_cli.fed.jobs import Job
+from flames_cli.fed.participation import ALL_AT_ONCE
+from flames_cli.fed.plan import with_model_groups
 from flames_cli.learn.models import build_model
 from flames_cli.learn.models.arrays import to_weights
 from flames_cli.stages.export.stage import export
 from flames_cli.stages.federate.inputs import find_images
 from flames_cli.stages.federate.members import federate_all
 from flames_cli.stages.federate.run_files import read_initial
+from flames_cli.stages.federate.server_app import open_job
 from flames_cli.stages.federate.stage import federate
 from flames_cli.stages.federate.start import read_start
 from flames_cli.stages.federate.start_warnings import drawn_models
@@ -27,6 +31,7 @@ from flames_cli.store.runs import RunFolder, read_config
 from flames_cli.store.weights import write_safetensors
 from flames_cli.store.workspace import partition_file
 from tests.support.asserts import assert_same, assert_same_state
+from tests.support.federation import make_profile
 from tests.support.stages import SMALL_MODEL, evaluate_run, federate_config
 
 pytestmark = pytest.mark.federated
@@ -302,3 +307,18 @@ def test_clients_of_a_run_are_those_with_which_it_resumes(root):
     run(root, strategy="local", run="tuned", clients=("brats-2",))
     with pytest.raises(FlamesError, match=r"clients \['brats-2'\] → \[\]"):
         run(root, strategy="local", run="tuned", rounds=2)
+
+
+def test_the_server_s_process_reads_the_start_from_the_folder_of_the_run(root):
+    made = run(root, strategy="local", run="second", start_from="first")
+    expected = start(root, strategy="local", start_from="first").initial
+    shutil.rmtree(root / "runs" / "first")
+    plan = open_job(Job(made.folder, ALL_AT_ONCE)).plan
+    assert plan.starts.keys() == expected.by_model.keys()
+    for name, weights in plan.starts.items():
+        assert_same(weights, expected.by_model[name])
+    profiles = [make_profile("brats-1"), make_profile("new", "US"), make_profile("other", "CT")]
+    began = with_model_groups(None, plan, profiles).server
+    assert_same(began["brats-1"], expected.by_model["client:brats-1"])
+    assert_same(began["new"], expected.by_model["US"])
+    assert_same(began["other"], plan.initial)

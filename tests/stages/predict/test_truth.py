@@ -6,6 +6,7 @@ from PIL import Image
 from flames_cli.core.scores.metrics import count_pixels, sum_counts
 from flames_cli.core.scores.surfaces import surface_dice, surface_distances
 from flames_cli.errors import FlamesError
+from flames_cli.plugins import FILES_VARIABLE, use_files
 from flames_cli.stages.predict.truth import score, summarise_truth
 from flames_cli.store.prediction_folder import PredictedCase
 from tests.stages.predict.conftest import blobs, write_still, write_volume
@@ -123,3 +124,47 @@ def test_images_without_a_patient_count_one_each():
     found = summarise_truth([*cases, PredictedCase("x", "", "", "done")])
     assert (found.n, found.n_patients, found.means["dice"].n_patients) == (3, 0, 3)
     assert summarise_truth([]) is None
+
+
+@pytest.fixture
+def volume_of(tmp_path, monkeypatch):
+    """A plug-in file with a metric in mm³, and one that fails."""
+    monkeypatch.setenv(FILES_VARIABLE, "")
+    path = tmp_path / "own_metrics.py"
+    path.write_text(
+        "import math\n"
+        "def shared(predicted, truth, spacing_mm):\n"
+        "    return float((predicted & truth).sum()) * math.prod(spacing_mm)\n"
+        "def broken(predicted, truth, spacing_mm):\n    raise ValueError('no')\n"
+        "METRICS = {'shared': shared, 'broken': broken}\n",
+        encoding="utf-8",
+    )
+    use_files([path])
+
+
+def test_a_metric_of_a_plug_in_is_computed_in_the_geometry_of_the_image(tmp_path, run_predict, volume_of):
+    mask = blobs((12, 10, 11))
+    truth = np.roll(mask, 1, axis=1)
+    write_volume(tmp_path / "in" / "a.nii.gz", mask, "LPS", SPACING)
+    write_mask(tmp_path / "masks" / "a.nii.gz", truth, tmp_path / "in" / "a.nii.gz")
+    model = write_bright_model(tmp_path / "m", 12)
+    made = run_predict(model, tmp_path / "in", truth=str(tmp_path / "masks"), metrics=("shared",))
+    expected = pytest.approx((mask & truth).sum() * 6)
+    assert made.cases[0].truth.metrics["shared"] == expected
+    assert made.truth.means["shared"].mean == expected
+    (row,) = read_csv(tmp_path / "out" / "cases.csv")
+    assert float(row["metric_shared"]) == expected
+    again = run_predict(model, tmp_path / "in", truth=str(tmp_path / "masks"), metrics=("shared",))
+    assert (again.skipped, again.cases[0].truth.metrics["shared"]) == (1, expected)
+    with pytest.raises(
+        FlamesError, match=r"a: metric 'broken' of own_metrics.py sha256:\w+ fails for case a"
+    ):
+        run_predict(
+            model, tmp_path / "in", truth=str(tmp_path / "masks"), metrics=("broken",), out=tmp_path / "o2"
+        )
+
+
+def test_a_metric_needs_true_masks(tmp_path, run_predict, volume_of):
+    write_still(tmp_path / "a.png", blobs((16, 16)))
+    with pytest.raises(FlamesError, match="got --metric shared without --truth"):
+        run_predict(write_bright_model(tmp_path / "m", 16), tmp_path / "a.png", metrics=("shared",))
