@@ -52,8 +52,11 @@ def commands(page: Path) -> Iterator[str]:
 
 
 def parse(line: str) -> None:
-    """Parse a command without running it; raises click.UsageError."""
-    words = shlex.split(line)[1:]
+    """Parse a command without running it, and without options in a variable of the shell, such as $M.
+
+    Raises click.UsageError.
+    """
+    words = [word for word in shlex.split(line)[1:] if not re.fullmatch(r"\$[A-Z]+", word)]
     command: click.Command = typer.main.get_command(app)
     while isinstance(command, click.Group):
         if not words or words[0].startswith("-"):
