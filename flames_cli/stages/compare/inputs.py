@@ -83,9 +83,9 @@ def _check_named(named: Mapping[str, Path], metrics: Sequence[str]) -> None:
             now = METRICS.look_up(metric)
             if there[metric] != now.facts:
                 raise FlamesError(
-                    f"the evaluation {name} has metric '{metric}' of {there[metric].get('plugin', 'unknown')}, "
-                    f"and now it is of {now.plugin}; make it again with `flames evaluate --metric {metric}`, "
-                    "or name the run instead"
+                    f"the evaluation {name} has metric '{metric}' of {there[metric].get('plugin')}, and now "
+                    f"it is of {now.plugin}; make it again with `flames evaluate --metric {metric}`, or name "
+                    "the run instead"
                 )
 
 

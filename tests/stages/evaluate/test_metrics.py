@@ -132,7 +132,7 @@ def test_an_evaluation_that_is_named_must_have_the_metric_by_the_same_code(train
     named = evaluate_run(trained, name="older", metrics=("excess",))
     file.write_text(SOURCE.replace("higher_is_better = False", "higher_is_better = True"), encoding="utf-8")
     use_files([file])
-    with pytest.raises(FlamesError, match="evaluation older has metric 'excess' of own_metrics.py sha256"):
+    with pytest.raises(FlamesError, match=r"evaluation older has metric 'excess' of own_metrics\.py sha256"):
         compare(CompareConfig(workspace=trained, runs=(named.content.name,), metrics=("excess",)))
 
 
