@@ -253,7 +253,7 @@ def with_model_groups(state: State | None, plan: Plan, profiles: Iterable[Profil
     """
     started = state or State(0, {})
     known = list(profiles)
-    of_client = {profile.client: plan.model_group_of(profile) for profile in known}
+    of_client = {one.client: started.group_of(one.client, one.modality, plan.algorithm) for one in known}
     first_of = {of_client[profile.client]: profile for profile in reversed(known)}
     new = {
         group: {name: array.copy() for name, array in plan.start_of(first_of[group]).items()}

@@ -23,7 +23,7 @@ from flames_cli.learn.device_shard import to_device
 from flames_cli.learn.models.arrays import to_weights
 from flames_cli.learn.optimisers import ScaledOptimiser
 from flames_cli.learn.train_options import PluginRule
-from flames_cli.plugins import describe_error
+from flames_cli.plugins import RAISED, describe_error
 
 
 class LocalUpdate:
@@ -217,7 +217,7 @@ class PluginUpdate(LocalUpdate):
             yield
         except (FlamesError, torch.OutOfMemoryError):
             raise
-        except Exception as error:  # a plug-in may raise anything
+        except RAISED as error:
             raise FlamesError(
                 f"{self._label}: {call} of its local update fails ({describe_error(error)}); correct the "
                 "plug-in"

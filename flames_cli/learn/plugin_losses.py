@@ -10,7 +10,7 @@ from torch import Tensor
 
 from flames_cli.errors import FlamesError
 from flames_cli.learn.loss_registry import LOSSES, Loss
-from flames_cli.plugins import describe_error
+from flames_cli.plugins import RAISED, describe_error
 
 EXPECTED = "expected a finite scalar tensor with a gradient"
 TO_DO = "correct the plug-in, or leave its --loss out"
@@ -33,7 +33,7 @@ def checked(loss: Loss, who: str) -> Loss:
                 found = loss(probabilities.float(), masks.float())
             except torch.OutOfMemoryError:
                 raise  # the batch is then divided
-            except Exception as error:  # a plug-in may raise anything
+            except RAISED as error:
                 shape = "×".join(map(str, probabilities.shape))
                 raise FlamesError(
                     f"{who} fails on a batch of {shape} ({describe_error(error)}), {EXPECTED}; {TO_DO}"

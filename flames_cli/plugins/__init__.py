@@ -9,7 +9,7 @@ from flames_cli.plugins.code import code_digest
 from flames_cli.plugins.facts import require_plugins, used
 from flames_cli.plugins.files import FILES_VARIABLE, use_files
 from flames_cli.plugins.installed import installed_plugins
-from flames_cli.plugins.origins import GROUPS, Origin, Problem, describe_error, one_line
+from flames_cli.plugins.origins import GROUPS, RAISED, Origin, Problem, describe_error, one_line
 from flames_cli.plugins.places import all_plugins, all_problems, registry_of
 from flames_cli.plugins.registry import Registry
 
@@ -17,6 +17,7 @@ __all__ = [
     "ALLOWED_VARIABLE",
     "FILES_VARIABLE",
     "GROUPS",
+    "RAISED",
     "Origin",
     "Problem",
     "Registry",

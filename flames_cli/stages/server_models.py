@@ -33,7 +33,7 @@ def list_server_models(clients: Iterable[Named], algorithm: Algorithm, state: St
     """Return the server models of a run: for each modality of its clients those of the clients' groups."""
     found: dict[ServerModel, None] = {}
     for client in clients:
-        modality, group = client.modality, algorithm.model_group_of(client.name, client.modality)
+        modality, group = client.modality, state.group_of(client.name, client.modality, algorithm)
         label = modality if group in (ALL, modality) else f"{modality} by {group}"
         if group in state.server:
             found[ServerModel(label, group, modality)] = None

@@ -162,6 +162,7 @@ def test_what_a_rule_returns_does_not_change_with_its_next_step(model):
         ("weights", {"weights": [1]}, "gives a list, expected a dict of arrays"),
         ("weights", {"weights": {"0.weight": np.array(["a"])}}, "'0.weight' of type <U1"),
         ("weights", {"weights": ValueError("no\nmore")}, r"fails \(ValueError: no\); correct the plug-in"),
+        ("step", {"step": SystemExit(0)}, r"step\(\) of its local update fails \(SystemExit: 0\)"),
         ("step", {"step": KeyError("x")}, r"step\(\) of its local update fails \(KeyError: 'x'\)"),
         ("state", {"state": {"a": np.array([np.nan])}}, "'a' contains values that are not finite"),
         ("state", {"state": {1: np.ones(1)}}, "gives a dict, expected a dict of arrays by name"),

@@ -1,3 +1,4 @@
+import sys
 from dataclasses import replace
 
 import pytest
@@ -70,6 +71,7 @@ FAULTS = {
     "nothing": (lambda p, m: None, "returns NoneType"),
     "an error": (lambda p, m: p.nope, r"fails on a batch of 2×1×8×8 \(AttributeError: "),
     "one argument": (lambda p: p.mean(), r"fails .*TypeError"),
+    "the end of the program": (lambda p, m: sys.exit(3), r"fails on a batch of 2×1×8×8 \(SystemExit: 3"),
 }
 
 

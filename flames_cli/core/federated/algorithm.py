@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from flames_cli.errors import FlamesError
-from flames_cli.plugins import describe_error
+from flames_cli.plugins import RAISED, describe_error
 
 if TYPE_CHECKING:
     from flames_cli.core.federated.blend import Blend
@@ -192,8 +192,8 @@ class Algorithm:
     def _group_of_plugin(self, groups: GroupOf, client: str, modality: str) -> str:
         """Return the name of a plug-in's model group; `all` has another meaning for evaluations."""
         try:
-            name = groups(client, modality)
-        except Exception as error:  # a plug-in may raise anything
+            name, again = groups(client, modality), groups(client, modality)
+        except RAISED as error:
             raise FlamesError(
                 f"{self.label}: its groups fail for client '{client}' of modality {modality} "
                 f"({describe_error(error)}); correct the plug-in"
@@ -204,4 +204,13 @@ class Algorithm:
                 f"expected the client, the modality, or at most 64 letters, digits and ' ._+-', not '{ALL}'; "
                 "correct the plug-in"
             )
+        if name != again:
+            raise self.group_changed(client, name, again)
         return name
+
+    def group_changed(self, client: str, before: str, now: object) -> FlamesError:
+        """Return the error of a plug-in's groups that are not always the same."""
+        return FlamesError(
+            f"{self.label}: its groups give '{before}' and then {now!r:.80} for client '{client}', expected "
+            "always the same group; correct the plug-in (Python's hash of a text differs in each process)"
+        )

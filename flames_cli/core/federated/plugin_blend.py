@@ -15,7 +15,7 @@ from flames_cli.core.federated.reports import Entries, Report, find_negative_var
 from flames_cli.core.federated.running_sum import cast
 from flames_cli.core.federated.shelf import IN_MEMORY, ClientModels, Load, Shelf
 from flames_cli.errors import FlamesError
-from flames_cli.plugins import describe_error
+from flames_cli.plugins import RAISED, describe_error
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +150,7 @@ class PluginBlend(Blend):
             yield
         except FlamesError:
             raise
-        except Exception as error:  # a plug-in may raise anything
+        except RAISED as error:
             raise FlamesError(
                 f"{self._label}: {call} of its blend fails in round {self.round} for model group "
                 f"'{self.group}' ({describe_error(error)}); correct the plug-in, then run the same command "

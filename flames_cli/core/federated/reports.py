@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from flames_cli.arrays import Weights
+from flames_cli.core.federated.algorithm import Algorithm
 from flames_cli.core.federated.blocks import Blocks, compute
 from flames_cli.core.federated.candidates import Candidates
 from flames_cli.core.federated.choice import Choice, Preference
@@ -133,6 +134,17 @@ class State:
         if client in self.personal:
             return self.model_for(client, group)
         return self.used_server_model(group)
+
+    def group_of(self, client: str, modality: str, algorithm: Algorithm) -> str:
+        """Return the model group of a client by `algorithm`.
+
+        Raises:
+            FlamesError: a plug-in's function gives another group than in the rounds before.
+        """
+        name, last = algorithm.model_group_of(client, modality), self.clients.get(client)
+        if callable(algorithm.groups) and last and last.group != name:
+            raise algorithm.group_changed(client, last.group, name)
+        return name
 
     def final_model_for(self, client: str, group: str, modality: str = "") -> Weights:
         """Return the model that the client uses after this round, with its own statistics if it sent them.

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from flames_cli.core.scores.metric_names import COMPARED
 from flames_cli.errors import FlamesError
-from flames_cli.plugins import Origin, Registry, describe_error
+from flames_cli.plugins import RAISED, Origin, Registry, describe_error
 
 Measure = Callable[[NDArray[np.bool_], NDArray[np.bool_], tuple[float, ...]], float | None]
 """measure(predicted, truth, spacing_mm) returns the value of one case, from two masks of H×W or D×H×W and the
@@ -45,7 +45,7 @@ class ExtraMetric:
         predicted, truth = (mask.astype(bool) for mask in masks)  # copies, which the plug-in may change
         try:
             found = self.measure(predicted, truth, tuple(map(float, spacing_mm)))
-        except Exception as error:  # a plug-in may raise anything
+        except RAISED as error:
             raise FlamesError(
                 f"metric '{self.name}' of {self.plugin} fails for case {case} ({describe_error(error)}); "
                 "correct the plug-in, or leave --metric out"

@@ -10,7 +10,7 @@ from flames_cli.errors import FlamesError
 from flames_cli.learn.augmentations import AUGMENTATIONS, Augmentation, Image
 from flames_cli.learn.data import Change
 from flames_cli.learn.train_options import LocalRound
-from flames_cli.plugins import describe_error
+from flames_cli.plugins import RAISED, describe_error
 
 ROUNDING = 1e-4
 """Distance from [0, 1] that the values of a plug-in's image may have; such an image is clipped."""
@@ -52,7 +52,7 @@ def checked(augmentation: Augmentation, who: str) -> Augmentation:
         expected = image.shape
         try:
             found = augmentation(image.copy(), rng)
-        except Exception as error:  # a plug-in may raise anything
+        except RAISED as error:
             raise FlamesError(
                 f"{who} fails on an image of shape {_shape(expected)} ({describe_error(error)}), expected an "
                 "image of the same shape; correct the plug-in, or leave its --augmentation out"

@@ -17,7 +17,7 @@ from flames_cli.errors import FlamesError
 from flames_cli.learn.models.base import SegmentationModel
 from flames_cli.learn.models.logits_model import LogitsModel
 from flames_cli.learn.train_options import BY_MODEL, TrainOptions, rejection_reason
-from flames_cli.plugins import Origin, describe_error
+from flames_cli.plugins import RAISED, Origin, describe_error
 
 DTYPES = (torch.float32, torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 """Types of a model's entries: all that travels in messages without a loss."""
@@ -81,7 +81,7 @@ class PluginModel:
             return self._build(**options)
         except FlamesError:
             raise
-        except Exception as error:  # a plug-in may raise anything
+        except RAISED as error:
             given = ", ".join(f"{name} = {value}" for name, value in options.items())
             raise FlamesError(
                 f"{self.who} cannot be built with {given} ({describe_error(error)}); change its "

@@ -11,7 +11,7 @@ from torch import Tensor
 from flames_cli.errors import FlamesError
 from flames_cli.learn.devices import place
 from flames_cli.learn.models.base import SegmentationModel
-from flames_cli.plugins import describe_error
+from flames_cli.plugins import RAISED, describe_error
 
 SAME = 1e-3
 """Largest difference of a probability of one image in two batches; rounding makes about 1e-6."""
@@ -100,7 +100,7 @@ def run_probe(probed: SegmentationModel, images: Tensor, who: str, gradients: bo
             found: object = probed(images)
     except FlamesError:
         raise
-    except Exception as error:  # a plug-in may raise anything
+    except RAISED as error:
         raise FlamesError(
             f"{who} fails on images of shape {_shape(images)} ({describe_error(error)}), expected "
             f"logits {_shape(images[:, :1])}{_find_advice(probed, images)}"
@@ -126,7 +126,7 @@ def _works(probed: SegmentationModel, images: Tensor) -> bool:
     try:
         with torch.no_grad():
             copy.deepcopy(probed).eval()(images)
-    except Exception:  # a plug-in may raise anything
+    except RAISED:
         return False
     return True
 

@@ -147,7 +147,7 @@ def find_models_under_test(
     """
     entry, modality = held_out.entry, held_out.entry.modality
     if isinstance(entry, ClientEntry):
-        group = algorithm.model_group_of(entry.name, modality)
+        group = state.group_of(entry.name, modality, algorithm)
         if group not in state.server:  # the client took no part, and nobody else trained such a model
             return
         weights = state.final_model_for(entry.name, group, modality)

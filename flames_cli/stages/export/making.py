@@ -47,7 +47,7 @@ def make_client_model(run: SourceRun, client: str) -> tuple[ModelInfo, Weights]:
     if not found:
         raise _unknown(run, f"{CLIENT}{client}")
     own = found[0]
-    group = run.algorithm.model_group_of(own.name, own.modality)
+    group = run.state.group_of(own.name, own.modality, run.algorithm)
     weights = run.state.final_model_for(own.name, group, own.modality)
     members = members_of(run.clients, group, run.algorithm, run.state)
     info = _describe(run, own.modality, found, members, own.name)

@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 
 from flames_cli.core.federated.algorithm import Algorithm
+from flames_cli.core.federated.reports import LastReport, State
 from flames_cli.errors import FlamesError
 
 PLAIN = Algorithm(local_update="plain", groups="all", blend="mean")
@@ -93,3 +94,21 @@ def test_a_function_that_fails_is_named():
 def test_pooled_clients_have_groups_by_name():
     with pytest.raises(FlamesError, match="pools the clients of model groups that a function gives"):
         replace(PLAIN, pooled=True, groups=lambda client, modality: modality)
+
+
+def test_groups_that_change_are_an_error():
+    names = iter("abc")
+    grouped = replace(PLAIN, groups=lambda *_: next(names), plugin="strategy 'mine' of pack 1.0")
+    with pytest.raises(
+        FlamesError, match="its groups give 'a' and then 'b' for client 'c1', expected always"
+    ):
+        grouped.model_group_of("c1", "US")
+
+
+def test_a_client_stays_in_the_group_in_which_it_trained():
+    """A model of another group would be evaluated and trained, without a word."""
+    state = State(1, {"a": {}, "b": {}}, clients={"c1": LastReport("a", 1)})
+    grouped = replace(PLAIN, groups=lambda *_: "b", plugin="strategy 'mine' of pack 2.0")
+    with pytest.raises(FlamesError, match=r"pack 2\.0: its groups give 'a' and then 'b' for client 'c1'"):
+        state.group_of("c1", "US", grouped)
+    assert state.group_of("c2", "US", grouped) == "b"

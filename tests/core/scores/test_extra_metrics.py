@@ -1,4 +1,5 @@
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -59,6 +60,8 @@ def test_what_is_no_number_is_one_line_with_plug_in_and_case(returned):
 def test_an_error_is_one_line_with_plug_in_and_case():
     with pytest.raises(FlamesError, match=r"fails for case busi/c1 \(ZeroDivisionError: division by zero\)"):
         value_of(lambda *_: 1 / 0)
+    with pytest.raises(FlamesError, match=r"fails for case busi/c1 \(SystemExit: 0\)"):
+        value_of(lambda *_: sys.exit(0))
 
 
 @pytest.fixture
