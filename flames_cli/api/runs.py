@@ -8,7 +8,7 @@ from typing import Any
 from flames_cli.api.options import PathLike, find_workspace
 from flames_cli.api.partitions import Client, clients_of
 from flames_cli.api.rounds import ClientRound, Round, make_client_rounds, make_round
-from flames_cli.config import FederateConfig, check_section
+from flames_cli.config import FederateConfig, check_section, options_of_run
 from flames_cli.core.federated.best_round import score_rounds
 from flames_cli.errors import MissingArtifact
 from flames_cli.fed.engines import ENGINES
@@ -146,10 +146,10 @@ def read_run(workspace: Path, run: RunFolder, notes: Sequence[str] = (), resumed
     """Return a run, with what the call that made it knows.
 
     Raises:
-        FlamesError: a file of the run is damaged.
+        FlamesError: a file of the run is damaged, or names code.
     """
     tables = read_config(run.config)
-    options = {**tables.get("federate", {}), "workspace": workspace}
+    options = {**options_of_run(tables, run.config), "workspace": workspace}
     config = check_section(FederateConfig, options, where=f"{run.config}: ")
     lines = read_rounds(run.rounds)
     scores = score_rounds(lines, read_passes(run, lines))

@@ -72,24 +72,24 @@ def metric_tables(content: "EvaluationFile") -> Iterator[Table]:
     """Yield the table of each split with the metrics of plug-ins, if there are any."""
     for name, title in (("clients", "clients, own test sets"), ("server", "server models")):
         if lines := content.tables.get(f"metrics-{name}"):
-            yield _metric_table(f"{title}: metrics of plug-ins, mean±sd over patients", lines)
+            yield _metric_table(f"{title}: metrics of plug-ins", lines)
 
 
 def _metric_table(title: str, lines: Sequence[Mapping[str, Any]]) -> Table:
     table = plain_table(title)
     for name in ("metric", "model", "images"):
         table.add_column(name, overflow="fold")
-    for name in ("patients", "mean±sd", "missed"):
+    for name in ("n", "mean±sd", "missed"):
         table.add_column(name, justify="right", no_wrap=True)
     for line in lines:
         better = "↑" if line["higher_is_better"] else "↓"
         unit = f" {line['unit']}" if line["unit"] else ""
-        mean = f"{line['mean']:.3f}±{line['sd']:.3f}{unit}" if line["patients"] else "none"
+        mean = f"{line['mean']:.3f}±{line['sd']:.3f}{unit}" if line["n"] else "none"
         table.add_row(
             f"{line['metric']} {better}",
             str(line["model"]),
             f"{name_images(line['organ'], line['modality'], line['unseen_site'])} ({line['protocol']})",
-            str(line["patients"]),
+            str(line["n"]),
             mean,
             str(line["n_infinite"]),
         )

@@ -34,7 +34,7 @@ def find_rule(text: str) -> str | PluginRule:
     algorithm = get_algorithm(name)
     if isinstance(algorithm.local_update, str):
         raise FlamesError(
-            f"the server asks for the local update rule of {algorithm.label}, and the one that is installed "
+            f"the server asks for the local update rule of strategy '{name}', and the one that is installed "
             f"here has the rule {algorithm.local_update}, which is no class; install the same version of the "
             "plug-in everywhere"
         )

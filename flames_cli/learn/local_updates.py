@@ -157,7 +157,10 @@ class PluginUpdate(LocalUpdate):
         with self._named("__init__()"):
             self._rule = rule.kind(model, optimiser)
         self.uses_scale = bool(self._rule.uses_scale)
-        self.keeps_state = bool(self._rule.keeps_state)
+        # The server and the client ask the class, before there is an object.
+        self.keeps_state = bool(rule.kind.keeps_state)
+        if bool(self._rule.keeps_state) != self.keeps_state:
+            raise self._wrong("__init__()", "keeps_state another value than the class has", "it in the class")
 
     def load_state(self, state: Weights) -> None:
         """Hand copies of the arrays to the plug-in."""
@@ -202,7 +205,7 @@ class PluginUpdate(LocalUpdate):
         arrays = {}
         for name, value in found.items():
             array = value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
-            if array.dtype.kind not in "biuf":
+            if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:  # no file has a long double
                 raise self._wrong(call, f"'{name}' of type {array.dtype}", "arrays of numbers")
             arrays[name] = np.array(array)  # the plug-in may change its own later
         return arrays

@@ -53,6 +53,16 @@ def test_a_run_has_flat_records_of_rounds_and_clients(study):
         run.name = "other"
 
 
+def test_the_options_of_a_run_name_no_code(study, tmp_path):
+    """They may be handed to `federate`, which uses files that the user names."""
+    config = tmp_path / "runs" / "flames" / "config.toml"
+    shutil.copytree(study / "runs" / "flames", config.parent)
+    text = config.read_text(encoding="utf-8")
+    config.write_text(text.replace("[federate]", '[federate]\nplugins = ["own.py"]'), encoding="utf-8")
+    with pytest.raises(flames.FlamesError, match="names files of plug-ins, which no file of a run may do"):
+        flames.open_run("flames", tmp_path)
+
+
 def test_pandas_takes_the_records(study):
     pandas = pytest.importorskip("pandas")
     family = flames.open_family("seeds", study)

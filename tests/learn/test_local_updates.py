@@ -165,6 +165,7 @@ def test_what_a_rule_returns_does_not_change_with_its_next_step(model):
         ("step", {"step": KeyError("x")}, r"step\(\) of its local update fails \(KeyError: 'x'\)"),
         ("state", {"state": {"a": np.array([np.nan])}}, "'a' contains values that are not finite"),
         ("state", {"state": {1: np.ones(1)}}, "gives a dict, expected a dict of arrays by name"),
+        ("state", {"state": {"a": np.ones(1, np.longdouble)}}, r"'a' of type \w+, expected arrays"),
     ],
 )
 def test_what_a_rule_does_wrong_is_one_line_with_the_plug_in(call, methods, message, model):
@@ -183,3 +184,13 @@ def test_a_rule_that_cannot_be_made_is_named(model):
 
     with pytest.raises(FlamesError, match=r"__init__\(\) of its local update fails \(TypeError"):
         make_local_update(PluginRule(Broken, "x"), model, sgd(model))
+
+
+def test_only_the_class_says_that_a_rule_keeps_a_state(model):
+    class Late(LocalUpdate):
+        def __init__(self, model, optimiser):
+            super().__init__(model, optimiser)
+            self.keeps_state = True
+
+    with pytest.raises(FlamesError, match="gives keeps_state another value than the class has, expected it"):
+        make_local_update(PluginRule(Late, "x"), model, sgd(model))

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flames_cli.config import CompareConfig, EvaluateConfig, FederateConfig, Wanted, check_section
+from flames_cli.core.scores.extra_metrics import METRICS
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.stages.compare.lines import Pools
 from flames_cli.stages.compare.metrics import of_plugins
@@ -66,10 +67,10 @@ def gather_evaluations(config: CompareConfig, progress: Progress) -> tuple[list[
 
 
 def _check_named(named: Mapping[str, Path], metrics: Sequence[str]) -> None:
-    """Check that evaluations that are read as they are have these metrics of plug-ins.
+    """Check that evaluations that are read as they are have these metrics of plug-ins, by the same code.
 
     Raises:
-        FlamesError: one does not.
+        FlamesError: one does not, or has it by another version.
     """
     for name, folder in named.items():
         there = read_evaluation_file(folder / SUMMARY).options.get(METRIC_FACTS, {})
@@ -78,6 +79,14 @@ def _check_named(named: Mapping[str, Path], metrics: Sequence[str]) -> None:
                 f"got --metric {missing[0]}, and the evaluation {name} was made without it; make it again "
                 f"with `flames evaluate --metric {missing[0]}`, or name the run instead"
             )
+        for metric in metrics:
+            now = METRICS.look_up(metric)
+            if there[metric] != now.facts:
+                raise FlamesError(
+                    f"the evaluation {name} has metric '{metric}' of {there[metric].get('plugin')}, and now "
+                    f"it is of {now.plugin}; make it again with `flames evaluate --metric {metric}`, or name "
+                    "the run instead"
+                )
 
 
 def _find_named(workspace: Path, name: str) -> Path | None:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from flames_cli.core.scores.metrics import summarise
+from flames_cli.core.scores.summaries import summarise_seeds
 from flames_cli.stages.evaluate.parts import Part, pool_runs
 from flames_cli.stages.evaluate.summary import by_protocol
 from flames_cli.store.evaluations import METRIC_FACTS, CaseScore, VolumeScore
@@ -15,8 +15,8 @@ def metric_lines(
 ) -> list[dict[str, Any]]:
     """Return the lines of one split, for the metrics in `options` of evaluation.json.
 
-    A patient's value is the mean over the cases and seeds for which it is finite; the line has the mean and
-    the standard deviation (n - 1) of the patients' values.
+    A line has the mean and the standard deviation (n - 1) over the images or volumes whose value is finite;
+    with several seeds those of the seeds' means, as in the tables of all other metrics.
     """
     images, stacks = pool_runs(case for case in cases if case.selected), pool_runs(volumes)
     return [
@@ -28,17 +28,9 @@ def metric_lines(
 
 
 def _line(name: str, facts: Mapping[str, Any], part: Part[Any], protocol: str) -> dict[str, Any]:
-    values: dict[str, list[float]] = {}
-    n = n_infinite = 0
-    for row in part.scores:
-        for score in row:
-            value = score.metrics.get(name)
-            if value is not None and math.isinf(value):
-                n_infinite += 1
-            elif value is not None:
-                n += 1
-                values.setdefault(score.person, []).append(value)
-    found = summarise(math.fsum(own) / len(own) for own in values.values())
+    rows = [[(score.person, score.metrics.get(name)) for score in row] for row in part.scores]
+    known = [[(person, value) for person, value in row if value is not None] for row in rows]
+    found = summarise_seeds([value for _, value in row] for row in known)
     return {
         "metric": name,
         "model": part.label,
@@ -48,10 +40,11 @@ def _line(name: str, facts: Mapping[str, Any], part: Part[Any], protocol: str) -
         "protocol": protocol,
         "mean": found.mean,
         "sd": found.sd,
-        "patients": found.n,
-        "n": n,
-        "n_infinite": n_infinite,
-        "n_undefined": len(part.cases) * len(part.scores) - n - n_infinite,
+        "patients": len({person for row in known for person, value in row if math.isfinite(value)}),
+        "n": found.n,
+        "n_infinite": found.n_infinite,
+        "n_undefined": len(part.cases) - min(map(len, known)),
+        "seeds": len(rows),
         "higher_is_better": facts["higher_is_better"],
         "unit": facts["unit"],
     }

@@ -81,20 +81,17 @@ def test_a_metric_is_a_column_of_every_case(evaluated):
     ]
 
 
-def test_the_table_has_the_mean_over_patients(evaluated):
-    (line, *_) = evaluated.content.tables["metrics-clients"]
+def test_the_table_has_the_mean_over_images_as_that_of_dice(evaluated):
+    line = max(evaluated.content.tables["metrics-clients"], key=lambda line: line["n"])
     own = [
-        (score.person, score.metrics["excess"])
+        score.metrics["excess"]
         for score in read_case_scores(evaluated.folder / "cases.csv")
         if score.model == line["model"] and score.split == "client_test"
     ]
-    people = {person: [] for person, value in own if value is not None}
-    for person, value in own:
-        if value is not None:
-            people[person].append(value)
-    values = [statistics.fmean(some) for some in people.values()]
+    values = [value for value in own if value is not None]
     assert line["mean"] == pytest.approx(statistics.fmean(values))
-    assert (line["patients"], line["n"] + line["n_undefined"]) == (len(values), len(own))
+    assert line["sd"] == pytest.approx(statistics.stdev(values))
+    assert (line["n"], line["n"] + line["n_undefined"], line["seeds"]) == (len(values), len(own), 1)
     assert (line["unit"], line["higher_is_better"], line["protocol"]) == ("px", False, "images")
     shown = next(metric_tables(evaluated.content))
     assert next(iter(shown.columns[0].cells)) == "excess ↓"
@@ -129,6 +126,14 @@ def test_an_evaluation_that_is_named_must_have_the_metric(evaluated, trained):
     named = evaluate_run(trained, name="plain")
     with pytest.raises(FlamesError, match="got --metric place, and the evaluation plain was made without it"):
         compare(CompareConfig(workspace=trained, runs=(named.content.name,), metrics=("place",)))
+
+
+def test_an_evaluation_that_is_named_must_have_the_metric_by_the_same_code(trained, file):
+    named = evaluate_run(trained, name="older", metrics=("excess",))
+    file.write_text(SOURCE.replace("higher_is_better = False", "higher_is_better = True"), encoding="utf-8")
+    use_files([file])
+    with pytest.raises(FlamesError, match=r"evaluation older has metric 'excess' of own_metrics\.py sha256"):
+        compare(CompareConfig(workspace=trained, runs=(named.content.name,), metrics=("excess",)))
 
 
 def test_a_metric_that_fails_stops_the_evaluation_with_plug_in_and_case(trained):
@@ -169,3 +174,18 @@ def test_volumes_and_other_images_are_lines_of_their_own_and_infinity_is_counted
     assert (images["protocol"], images["mean"], images["patients"]) == ("images", 2.0, 1)
     assert (images["n"], images["n_infinite"], images["n_undefined"]) == (2, 1, 1)
     assert metric_lines(cases, [], {}) == []
+
+
+def test_a_patient_with_many_images_counts_as_in_a_comparison_and_seeds_have_their_own_means():
+    options = {"metrics": {"own": {"plugin": "pack 1.0", "higher_is_better": True, "unit": ""}}}
+
+    def score(case, patient, value, seed=0):
+        return make_score(case, 0.5, patient=patient, seed=seed, metrics={"own": value})
+
+    cases = [score("a", "p", 0.0), score("b", "p", 0.0), score("c", "q", 3.0)]
+    (line,) = metric_lines(cases, [], options)
+    assert (line["mean"], line["patients"], line["n"]) == (1.0, 2, 3)
+    others = [score("a", "p", 1.0, 1), score("b", "p", None, 1), score("c", "q", float("inf"), 1)]
+    (both,) = metric_lines([*cases, *others], [], options)
+    assert (both["mean"], both["sd"], both["seeds"]) == (1.0, 0.0, 2)
+    assert (both["n"], both["n_infinite"], both["n_undefined"]) == (1, 1, 1)
