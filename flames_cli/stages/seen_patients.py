@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flames_cli.core.patient_units import NOUNS
+from flames_cli.core.words import count
 from flames_cli.errors import FlamesError
 from flames_cli.store.cases import CaseInfo, SetInfo
 from flames_cli.store.files.hashes import hash_file
@@ -156,13 +156,12 @@ def _check(source: str, partition: str, seen: People, target: People, where: str
     """Raise FlamesError if `seen` was trained on patients of the tests of `target`."""
     in_test = target.count_among(TEST, seen.names(TRAIN, VAL))
     in_val = target.count_among(VAL, seen.names(TRAIN))
-    found = [f"{n} {what}" for n, what in ((in_test, "test"), (in_val, "validation")) if n]
+    found = [count(n, f"{what} patient") for n, what in ((in_test, "test"), (in_val, "validation")) if n]
     if found:
         raise FlamesError(
-            f"{source} was trained on partition '{partition}', which has {' and '.join(found)} "
-            f"{NOUNS['patient']} of {where} in its training or validation, expected none, since their scores "
-            "would be too high; start from a run on the same partition, or partition again so that these "
-            "patients train"
+            f"{source} was trained on partition '{partition}', which has {' and '.join(found)} of {where} in "
+            "its training or validation, expected none, since their scores would be too high; use a model of "
+            "a run on the same partition, or partition again so that these patients train"
         )
 
 

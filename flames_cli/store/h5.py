@@ -191,8 +191,17 @@ def read_shard_summary(path: Path) -> ShardSummary:
     """Return the properties of a client's shard, with its number of images per set; no pixels are read.
 
     Slices that only complete a volume are not counted.
+
+    Raises:
+        MissingArtifact: there is no such file.
+        FlamesError: it is damaged, has another format or version, or is the server's.
     """
     with open_checked(path, SHARD) as file:
+        if set(CLIENT_SETS).isdisjoint(set(file) - {"test"}):
+            raise FlamesError(
+                f"{path} has test patients of the server only, expected the shard of a client; pass the file "
+                "of a client, in the same folder"
+            )
         info = read_set_info(file["train"])
         images = {name: sum(read_selected(file[name])) for name in CLIENT_SETS}
         kept = {column for name in CLIENT_SETS for values in read_extra(file[name]) for column in values}

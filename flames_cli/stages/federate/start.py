@@ -1,6 +1,6 @@
 """`--start-from`: the weights from which a federation starts, of a run, a model folder, or a file."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -135,7 +135,7 @@ def _find_folder(config: FederateConfig, path: Path) -> Path:
 
 
 def _from_run(config: FederateConfig, images: Images, algorithm: Algorithm, run: SourceRun) -> Start:
-    made, what = run.config, f"run '{run.folder.name}'"
+    made, what, taking_part = run.config, f"run '{run.folder.name}'", _clients(config, images)
     options = options_for(run.channels, made.model_options)
     check_same(config, images, Source(what, made.model, made.training.norm, options, run.size, run.channels))
     if algorithm.groups == "all":
@@ -146,14 +146,12 @@ def _from_run(config: FederateConfig, images: Images, algorithm: Algorithm, run:
             modality: run.state.final_server_model(one.group, modality)
             for modality, one in _by_modality(run).items()
         }
-        own = {} if algorithm.clients_share_models else _own_models(run)
+        own = {} if algorithm.clients_share_models else _own_models(run, taking_part)
         every = run.state.final_server_model("all", "") if "all" in run.state.server else None
         initial = Initial(every, {**by_modality, **own})
         used = list(initial.by_model)
     check_usable(what, initial)
-    if images.partition and not ENGINES[config.engine].clients_hold_their_data:
-        pairs = [(one.name, one.modality) for one in clients_of_run(config, images.partition)]
-        check_complete(what, pairs, algorithm, initial)
+    check_complete(what, taking_part.items(), algorithm, initial)
     round_ = run.state.round
     facts = {
         "kind": "run",
@@ -164,9 +162,8 @@ def _from_run(config: FederateConfig, images: Images, algorithm: Algorithm, run:
         "sha256": hash_file(index_path(run.folder.checkpoints, round_)),
         "models": used,
     }
-    notes = [
-        f"the models start from {what}, round {round_} ({run.chosen.why}): {_describe(algorithm, initial)}"
-    ]
+    models = _describe(algorithm, initial, taking_part)
+    notes = [f"the models start from {what}, round {round_} ({run.chosen.why}): {models}"]
     if run.has_stale_statistics:
         notes.append(
             f"the clients of {what} did not estimate the statistics of BatchNorm of round {round_}, so the "
@@ -255,9 +252,21 @@ def _by_modality(run: SourceRun) -> dict[str, ServerModel]:
     return {modality: found[0] for modality, found in models.items() if len(found) == 1}
 
 
-def _own_models(run: SourceRun) -> dict[str, Weights]:
-    """Return the model of each client that took part, as it uses it after the round."""
-    took_part = [one for one in run.clients if (last := run.state.clients.get(one.name)) and last.round]
+def _clients(config: FederateConfig, images: Images) -> dict[str, str]:
+    """Return the modality of each client of the new run; empty with real nodes, which are not known yet."""
+    if images.partition is None or ENGINES[config.engine].clients_hold_their_data:
+        return {}
+    return {one.name: one.modality for one in clients_of_run(config, images.partition)}
+
+
+def _own_models(run: SourceRun, wanted: Mapping[str, str]) -> dict[str, Weights]:
+    """Return the model of each of the `wanted` clients (empty: all) that took part, as it uses it after the
+    round."""
+    took_part = [
+        one
+        for one in run.clients
+        if (not wanted or one.name in wanted) and (last := run.state.clients.get(one.name)) and last.round
+    ]
     return {
         client_model(one.name): run.state.final_model_for(
             one.name, run.algorithm.model_group_of(one.name, one.modality), one.modality
@@ -283,15 +292,16 @@ def _only_model(run: SourceRun) -> Weights:
     return run.state.final_server_model(groups[0], modality)
 
 
-def _describe(algorithm: Algorithm, initial: Initial) -> str:
-    """Return which models of a run the models start from."""
+def _describe(algorithm: Algorithm, initial: Initial, clients: Iterable[str]) -> str:
+    """Return which models of a run the models start from; `clients` is empty if they are not known yet."""
     own = [name for name in initial.by_model if name.startswith(client_model(""))]
     server = [name for name in initial.by_model if name not in own]
     parts = []
     if own:
-        clients = ", ".join(name.removeprefix(client_model("")) for name in own)
-        parts.append(f"{clients} from their own models of that round")
-        parts.append(f"other clients from the server's models of {', '.join(server)}" if server else "")
+        named = [name.removeprefix(client_model("")) for name in own]
+        parts.append(f"{', '.join(named)} from their own models of that round")
+        if server and {*clients} != {*named}:
+            parts.append(f"other clients from the server's models of {', '.join(server)}")
     elif server:
         parts.append(f"each modality from the server's model ({', '.join(server)})")
     elif algorithm.groups == "all":

@@ -162,9 +162,15 @@ def test_an_adapted_model_can_be_adapted_again_and_can_start_a_run(root):
             "expected a client of partition 'default': brats-1, brats-2, busi",
         ),
         ({"client": "brats-1"}, FlamesError, r"modality US → MRI"),
+        (
+            {"client": None, "shard": "server-US.h5"},
+            FlamesError,
+            "server-US.h5 has test patients of the server only, expected the shard of a client",
+        ),
     ],
 )
-def test_wrong_inputs_are_named_before_anything_is_made(options, error, message, root):
+def test_wrong_inputs_are_named_before_anything_is_made(options, error, message, root, monkeypatch):
+    monkeypatch.chdir(root / "partitions/default/shards")
     with pytest.raises(error, match=message):
         run(root, name="new", **options)
     assert not (root / "models" / "new").exists()

@@ -136,6 +136,14 @@ def test_models_of_single_clients_start_only_these_clients(root):
     assert {"client:brats-1", "client:brats-2", "client:busi"} <= made.initial.by_model.keys()
 
 
+def test_clients_that_do_not_take_part_give_no_model(root):
+    made = start(root, strategy="local", clients=("busi",), start_from="first")
+    assert sorted(made.initial.by_model) == ["MRI", "US", "client:busi"]
+    assert made.notes[0].endswith(": busi from their own models of that round")
+    every = start(root, strategy="local", start_from="first", partition="default")
+    assert every.notes[0].endswith(": brats-1, brats-2, busi from their own models of that round")
+
+
 def test_options_that_differ_are_named_in_one_message(root):
     with pytest.raises(
         FlamesError, match=r"norm batch → group; model option base_channels 4 → 2\), expected"
@@ -246,11 +254,10 @@ def test_patients_of_a_chain_of_starts_are_known(root):
 
 def test_each_run_of_a_family_starts_from_the_one_with_its_seed(root):
     list(federate_all(federate_config(root, rounds=1, run="some", seeds=(0, 1)), watch))
-    options = {"rounds": 1, "run": "more", "seeds": (0, 1), "start_from": "some"}
-    made = list(federate_all(federate_config(root, **options), watch))
-    assert [facts_of(one)["start"]["name"] for one in made] == ["some-seed-0", "some-seed-1"]
+    names = [start(root, seed=seed, start_from="some").facts["start"]["name"] for seed in (0, 1)]
+    assert names == ["some-seed-0", "some-seed-1"]
     with pytest.raises(FlamesError, match="of which 0 have seed 5"):
-        run(root, run="one", seed=5, start_from="some")
+        start(root, seed=5, start_from="some")
 
 
 def watch(title):
