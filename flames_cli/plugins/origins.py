@@ -25,7 +25,7 @@ NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 """Pattern of a plug-in's name."""
 
 RAISED = (Exception, SystemExit)
-"""What a plug-in may raise: one that calls sys.exit must not end a command, or a node, without a word."""
+"""Errors that a plug-in may raise: one that calls sys.exit must not end a command without a word."""
 
 MAX_SHOWN = 200
 """Largest number of characters of a text from a plug-in that a message quotes."""

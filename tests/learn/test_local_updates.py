@@ -99,7 +99,7 @@ def plug_in(model, **methods):
 
     def answer(found):
         def method(self):
-            if isinstance(found, Exception):
+            if isinstance(found, BaseException):
                 raise found
             return found
 
