@@ -52,7 +52,7 @@ def test_own_loop_goes_from_raw_images_to_a_report(script, phantom_raw, capsys):
 
 def test_compare_strategies_prints_paired_differences(script, study, tmp_path, capsys):
     copy = shutil.copytree(study, tmp_path / "study")
-    script("compare_strategies.py", "--workspace", copy, "--seeds", 2, "--rounds", 1)
+    script("compare_strategies.py", "--workspace", copy, "--seeds", 1, "--rounds", 1)
     printed = capsys.readouterr().out
     assert "flames-1: validation Dice by seed 0." in printed
     assert re.search(r"clients\s+flames-1\s+fedavg-1\s+\d", printed) or "run flames-1" in printed

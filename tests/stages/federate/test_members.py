@@ -194,9 +194,9 @@ def test_a_family_continues_on_the_folds_on_which_it_began(divided):
 
 def test_fresh_renames_all_runs_of_the_family_before_the_first_round(divided):
     root, notes = divided(), []
-    run_all(members_config(root))
+    run_all(members_config(root, rounds=1))
     with pytest.raises(FlamesError, match="needs"):
-        run_all(members_config(root, fresh=True, model_options={"base_channels": 2, "depth": 7}))
+        run_all(members_config(root, rounds=1, fresh=True, model_options={"base_channels": 2, "depth": 7}))
     assert sorted(path.name for path in list_runs(root)) == [f"flames-fold-{k}" for k in (1, 2, 3)]
 
     def stop(event):
@@ -205,10 +205,10 @@ def test_fresh_renames_all_runs_of_the_family_before_the_first_round(divided):
             raise FlamesError("the disk is full")
 
     with pytest.raises(FlamesError, match="the disk is full"):
-        run_all(members_config(root, fresh=True, lr=0.02), stop)
+        run_all(members_config(root, rounds=1, fresh=True, lr=0.02), stop)
     said = [event.note for event in notes if isinstance(event, Noted)]
     assert "the earlier run 'flames-fold-1' is called 'flames-fold-1-old-1' now" in said[0]
-    results = run_all(members_config(root, lr=0.02))
+    results = run_all(members_config(root, rounds=1, lr=0.02))
     assert [result.run for result in results] == [f"flames-fold-{k}" for k in (1, 2, 3)]
     old = [f"flames-fold-{k}-old-1" for k in (1, 2, 3)]
     assert [path.name for path in list_runs(root) if "-old-" in path.name] == old
