@@ -75,7 +75,7 @@ def flower_processes():
 def test_without_ray_the_error_names_the_package_to_install(tiny, monkeypatch):
     monkeypatch.setattr(ray_engine.importlib.util, "find_spec", lambda name: None)
     root = tiny()
-    with pytest.raises(FlamesError, match=r"pip install 'flames-cli\[ray\]', or use --engine inline"):
+    with pytest.raises(FlamesError, match=r"pip install -e '\.\[ray\]' .*, or use --engine inline"):
         federate(federate_config(root, engine="ray"))
     assert not (root / "runs").exists()
 
