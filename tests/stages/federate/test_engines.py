@@ -30,7 +30,10 @@ def stored(result):
 
 @pytest.mark.federated
 @pytest.mark.slow
-@pytest.mark.parametrize(("strategy", "wire"), [("flames", "int8"), ("flames-adaptive", "fp32")])
+@pytest.mark.parametrize(
+    ("strategy", "wire"),
+    [pytest.param("flames", "int8", marks=pytest.mark.long), ("flames-adaptive", "fp32")],
+)
 def test_ray_gives_what_inline_gives(strategy, wire, tiny, one_cpu):
     pytest.importorskip("ray")
     root, events = tiny(), []
