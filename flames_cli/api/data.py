@@ -11,7 +11,7 @@ from flames_cli.config import CheckConfig, PreprocessConfig, ReadConfig
 from flames_cli.errors import FlamesError
 from flames_cli.readers import get_reader
 from flames_cli.stages.check.stage import check as check_stage
-from flames_cli.stages.demo.phantoms import PATIENTS, draw_phantoms
+from flames_cli.stages.demo.phantoms import PATIENTS, add_phantoms
 from flames_cli.stages.entrance import set_up_process
 from flames_cli.stages.preprocess.stage import preprocess as preprocess_stage
 
@@ -83,7 +83,7 @@ def make_phantoms(
     """Draw the synthetic data of `flames demo`: brain MRI (brats), breast US (busi), ovary US (otu2d).
 
     Args:
-        folder: new folder of the three raw data sets.
+        folder: folder of the three raw data sets; the same call keeps what is there.
         seed: seed of the images; the same seed gives the same bytes.
         patients: number of patients of every data set, or of those that are named; None: that of the demo.
         progress: function that receives events.
@@ -92,7 +92,7 @@ def make_phantoms(
         The folder of each data set, which `check` and `preprocess` take as `raw`.
 
     Raises:
-        FlamesError: a data set is not known, or a number is below 1.
+        FlamesError: a data set is not known, a number is below 1, or the folder has other files for it.
 
     Examples:
         >>> raw = flames.make_phantoms(folder / "phantoms", patients={"busi": 4})
@@ -109,7 +109,7 @@ def make_phantoms(
                 "patients"
             )
     with stage_progress(progress) as report:
-        return draw_phantoms(Path(folder), seed, numbers, report)
+        return add_phantoms(Path(folder), seed, numbers, report)
 
 
 @takes(CheckConfig)

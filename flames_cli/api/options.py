@@ -102,5 +102,6 @@ def _option_lines(kind: type[Section], key: str) -> Iterator[str]:
     field, shown = kind.model_fields[key], facts_of(kind, key).get("shown")
     value = str(field.default) if isinstance(field.default, Path) else repr(field.default)
     default = f" Default: {shown or value}."
-    text = f"{key}: {field.description}{default}".replace("\\[", "[")
+    described = f"{field.description}".replace("see the list below", "`flames federate --help` lists them")
+    text = f"{key}: {described}{default}".replace("\\[", "[")
     yield from textwrap.wrap(text, WIDTH, initial_indent="    ", subsequent_indent="        ")

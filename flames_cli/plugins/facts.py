@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 
 from flames_cli.errors import FlamesError
-from flames_cli.plugins.origins import WORDS, Origin, same_package
+from flames_cli.plugins.origins import WORDS, Origin, one_line, same_package
+from flames_cli.plugins.packages import is_pin, pin_text
 from flames_cli.plugins.places import registry_of
 
 
@@ -34,11 +35,11 @@ def require_plugins(facts: Iterable[str], what: str) -> list[str]:
         group, _, name = key.partition("/")
         if group not in WORDS:
             continue  # of a newer release; whoever needs its name says that it is not known
-        registry = registry_of(group)
+        registry, package, version = registry_of(group), one_line(package), one_line(version)
         if name not in registry:
             raise FlamesError(
-                f"{what} needs the {WORDS[group]} '{name}' of the plug-in {package} {version}, which is not "
-                f"there; {_how_to_get(package, version)}"
+                f"{what} needs the {WORDS[group]} '{one_line(name)}' of the plug-in {package} {version}, "
+                f"which is not there; {_how_to_get(package, version)}"
             )
         there = registry.origin(name)
         if there is None:
@@ -55,4 +56,6 @@ def require_plugins(facts: Iterable[str], what: str) -> list[str]:
 def _how_to_get(package: str, version: str) -> str:
     if version.startswith("sha256:"):
         return f"pass --plugin FILE with the path of {package}"
-    return f"install it (pip install {package}=={version}), or pass --plugin FILE"
+    # A fact may be of a run from elsewhere: nobody is asked to type another text into a shell.
+    command = f" (pip install {pin_text(package, version)})" if is_pin(package, version) else ""
+    return f"install it{command}, or pass --plugin FILE"

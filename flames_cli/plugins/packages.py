@@ -45,6 +45,11 @@ def pin_text(name: str, version: str) -> str:
     return f"{name}=={version}"
 
 
+def is_pin(name: str, version: str) -> bool:
+    """Return whether a name, in any case and with any dashes, and a version are such as pip knows."""
+    return _is_name(normal_name(name)) and _is_version(version)
+
+
 def pins_of(texts: Iterable[str]) -> dict[str, str]:
     """Return name → version of texts such as `flames-example==0.1.0`."""
     return dict(map(parse_pin, texts))

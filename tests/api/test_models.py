@@ -159,6 +159,20 @@ def test_raw_data_are_checked_and_converted_without_naming_the_data_set(tmp_path
         flames.preprocess(raw=raw, size=32, workspace=tmp_path / "ws")
 
 
+def test_phantoms_replace_no_files_of_others(tmp_path):
+    raw = flames.make_phantoms(tmp_path, patients={"busi": 2})
+    assert flames.make_phantoms(tmp_path, patients={"busi": 2}) == raw
+    mine = min(raw["busi"].rglob("*.png"))
+    mine.write_bytes(b"an image of a patient")
+    for patients in (2, 1):
+        with pytest.raises(flames.FlamesError, match=r"busi has other files than . phantoms of seed 0"):
+            flames.make_phantoms(tmp_path, patients={"busi": patients})
+    assert mine.read_bytes() == b"an image of a patient"
+    assert [path.name for path in tmp_path.iterdir()] == ["busi"]
+    with pytest.raises(flames.FlamesError, match=r"cannot be written: .*; check space and rights"):
+        flames.make_phantoms(mine, patients={"busi": 1})
+
+
 def test_phantoms_of_a_number_and_a_name_that_do_not_exist_are_named(tmp_path):
     for patients, expected in (({"lits": 3}, "got 3 patients of lits"), (0, "got 0 patients of brats")):
         with pytest.raises(flames.FlamesError, match=expected):

