@@ -35,8 +35,8 @@ BY_NAME = {
     "learn/formats/onnx_files.py",
     "plugins/registry.py",
 }
-"""Modules that import modules by names from a table in their source, or from the entry points of packages that
-the user has installed; never from a file of the workspace or from a message."""
+"""Modules that import modules by names from a table in their source, or from the entry points of packages
+that the user has installed; never from a file of the workspace or from a message."""
 
 OF_THE_USER = {"plugins/files.py"}
 """The module that runs the files that the user has named with --plugin: `tests/plugins` shows that no
