@@ -187,7 +187,7 @@ def train(
     if style:
         style_weights = {key: weights[key] for key in weights if key in model.renderer_entries()}
     options = TrainOptions(batch_size=bench.batch, **changes)
-    local = LocalRound(0, 1, "a", options, rule, controls, style_weights)
+    local = LocalRound(0, 1, "a", options, rule, controls=controls, style=style_weights)
     with same_noise():
         return train_epochs(
             model,

@@ -48,7 +48,7 @@ def test_runs_may_be_in_the_file_and_typed_ones_win(asked, tmp_path):
 def test_no_run_and_a_repeated_run_are_rejected(error_line):
     assert error_line("compare").startswith("got no run to compare, expected one or more; name them")
     assert "runs: runs should differ; a is repeated" in error_line("compare", "a", "b", "a")
-    assert "metrics: input should be 'dice', 'iou'" in error_line("compare", "a", "--metric", "f1")
+    assert "metric 'f1' is not known" in error_line("compare", "a", "--metric", "f1")
 
 
 def test_a_run_that_does_not_exist_is_rejected(error_line, tmp_path):

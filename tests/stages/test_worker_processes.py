@@ -206,6 +206,7 @@ def test_no_process_survives_the_one_that_started_it(how):
         command.stdin.write(SCRIPT.encode())
         command.stdin.close()
         printed = [command.stdout.readline().decode().strip() for _ in range(2 + 12)]
+        assert all(printed), command.stderr.read().decode()
         workers = {int(line) for line in printed[2:]}
         assert command.pid not in workers
         command.send_signal(how)

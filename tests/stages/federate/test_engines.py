@@ -30,7 +30,10 @@ def stored(result):
 
 @pytest.mark.federated
 @pytest.mark.slow
-@pytest.mark.parametrize(("strategy", "wire"), [("flames", "int8"), ("flames-adaptive", "fp32")])
+@pytest.mark.parametrize(
+    ("strategy", "wire"),
+    [pytest.param("flames", "int8", marks=pytest.mark.long), ("flames-adaptive", "fp32")],
+)
 def test_ray_gives_what_inline_gives(strategy, wire, tiny, one_cpu):
     pytest.importorskip("ray")
     root, events = tiny(), []
@@ -75,7 +78,7 @@ def flower_processes():
 def test_without_ray_the_error_names_the_package_to_install(tiny, monkeypatch):
     monkeypatch.setattr(ray_engine.importlib.util, "find_spec", lambda name: None)
     root = tiny()
-    with pytest.raises(FlamesError, match=r"pip install 'flames-cli\[ray\]', or use --engine inline"):
+    with pytest.raises(FlamesError, match=r"pip install -e '\.\[ray\]' .*, or use --engine inline"):
         federate(federate_config(root, engine="ray"))
     assert not (root / "runs").exists()
 
