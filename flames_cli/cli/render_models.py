@@ -60,6 +60,7 @@ def describe_model(info: "ModelInfo") -> list[str]:
             f"model of {of}, run {training.run} ({training.strategy}), round {training.round} of "
             f"{training.rounds}: {training.why}"
         )
+        lines += [f"started from {training.start}"] if training.start else []
     if "dice" in info.validation:
         people = int(info.validation.get("patients", 0))
         by = f" of {count(people, 'validation patient')}" if people else ""

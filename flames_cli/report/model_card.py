@@ -206,6 +206,7 @@ def _training(info: ModelInfo) -> str:
     elif training.kind != "file":
         rows += [
             ("strategy", _plain(training.strategy)),
+            *([("started from", _plain(training.start))] if training.start else []),
             *([("plug-ins", _plain(", ".join(training.plugins)))] if training.plugins else []),
             ("round", f"{training.round} of {training.rounds}"),
             ("reason for the round", _plain(training.why) or "not stated"),
@@ -267,6 +268,11 @@ def _privacy(info: ModelInfo) -> str:
         return (
             f"Differential privacy at the level of clients: epsilon {info.privacy['epsilon']:.3g} at delta "
             f"{info.privacy['delta']:g}."
+            + (
+                " It does not cover the patients on whom its start was trained."
+                if info.training.start
+                else ""
+            )
         )
     return (
         "No differential privacy: a person who has the weights may be able to infer whether certain images "

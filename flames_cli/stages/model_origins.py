@@ -8,14 +8,11 @@ import numpy as np
 from flames_cli.arrays import Weights
 from flames_cli.errors import FlamesError
 from flames_cli.fed.engines import ENGINES
-from flames_cli.stages.export.making import CLIENT, make_model
+from flames_cli.stages.export.making import CLIENT, START, make_model
 from flames_cli.stages.export.source_runs import SourceRun, read_source_run
 from flames_cli.stages.seen_patients import Provenance
 from flames_cli.store.models import ModelInfo
 from flames_cli.store.runs import PARTITION_SHA256, read_config
-
-START = "start"
-"""Key among a run's facts: the table that describes from which weights it started."""
 
 
 def origin_of_run(run: SourceRun) -> Provenance:

@@ -175,6 +175,8 @@ class Training:
     """Token of the run, 16 hex digits, which differs between runs of one name; empty: not known."""
     plugins: tuple[str, ...] | None = None
     """Plug-ins that took part, such as `strategies/own flames-example 0.1`; None: there were none."""
+    start: str | None = None
+    """The weights from which its run started, in a few words; None: no other model's."""
     base: Base | None = None
     """The model from which an adapted one was made; None: it was not adapted."""
 

@@ -178,7 +178,7 @@ def _describe(
             kind="adapted",
             client=summary.name,
             seed=config.seed,
-            clients=(*inputs.info.training.clients, own),
+            clients=tuple(dict.fromkeys((*inputs.info.training.clients, own))),
             base=base,
         ),
         validation=dict(validation),

@@ -12,7 +12,11 @@ from flames_cli.stages.export.clients import ClientFacts, members_of
 from flames_cli.stages.export.source_runs import SourceRun
 from flames_cli.stages.server_models import ServerModel, list_server_models
 from flames_cli.store.models import Architecture, ModelInfo, Seen, TrainedOn, Training, describe_input
+from flames_cli.store.runs import read_config
 from flames_cli.store.seen import find_seen
+
+START = "start"
+"""Key among a run's facts: the table that describes from which weights it started."""
 
 CLIENT = "client:"
 """Prefix of the name of a client's model."""
@@ -141,12 +145,23 @@ def _describe(
             seed=run.config.seed,
             clients=() if run.is_private else tuple(trained_on),
             plugins=run.plugins or None,
+            start=_describe_start(run),
         ),
         validation={} if run.is_private else _validation(run, own, client),
         privacy=dict(run.privacy),
         versions=find_versions(),
         seen=None if run.is_private else _seen(own),
     )
+
+
+def _describe_start(run: SourceRun) -> str | None:
+    """Return from which weights a run started, in a few words; None without `--start-from`."""
+    found = read_config(run.folder.config).get("run", {}).get(START)
+    if not found:
+        return None
+    what = "file of weights" if found["kind"] == "file" else found["kind"]
+    round_ = f", round {found['round']}" if "round" in found else ""
+    return f"{what} {found['name']}{round_} (sha256 {found['sha256']})"
 
 
 def _validation(run: SourceRun, own: Sequence[ClientFacts], client: str) -> dict[str, float]:

@@ -12,6 +12,7 @@ from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.fed.engines import ENGINES
 from flames_cli.fed.plan import client_model
 from flames_cli.learn.models import options_for
+from flames_cli.stages.export.making import START
 from flames_cli.stages.export.source_runs import SourceRun, read_source_run
 from flames_cli.stages.federate.inputs import Images, clients_of_run
 from flames_cli.stages.federate.planning import Initial, choose_algorithm
@@ -22,7 +23,7 @@ from flames_cli.stages.federate.start_checks import (
     check_same,
     check_usable,
 )
-from flames_cli.stages.model_origins import START, find_origin, origin_of_run
+from flames_cli.stages.model_origins import find_origin, origin_of_run
 from flames_cli.stages.models.weights_files import SUFFIXES, is_weights_file
 from flames_cli.stages.seen_patients import People, Provenance, check_unseen, people_of_partition
 from flames_cli.stages.server_models import ServerModel, list_server_models

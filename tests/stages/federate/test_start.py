@@ -15,6 +15,7 @@ from flames_cli.fed.participation import ALL_AT_ONCE
 from flames_cli.fed.plan import with_model_groups
 from flames_cli.learn.models import build_model
 from flames_cli.learn.models.arrays import to_weights
+from flames_cli.report.model_card import write_card
 from flames_cli.stages.export.stage import export
 from flames_cli.stages.federate.inputs import find_images
 from flames_cli.stages.federate.members import federate_all
@@ -78,6 +79,12 @@ def test_each_modality_starts_from_its_model_with_the_final_statistics(root, sta
         assert_same(weights, state.final_server_model(modality, modality))
     facts = facts_of(made)["start"]
     assert (facts["kind"], facts["name"], facts["round"]) == ("run", "first", 2)
+    exported = export(ExportConfig(workspace=root, run="second", model="US"))
+    began = f"run first, round 2 (sha256 {facts['sha256']})"
+    assert exported.info.training.start == began
+    assert f"| started from | {began} |" in (exported.folder / "README.md").read_text()
+    card = write_card(replace(exported.info, privacy={"epsilon": 1.0, "delta": 1e-5}))
+    assert "It does not cover the patients on whom its start was trained." in card
     assert facts["partitions"] == [hash_file(partition_file(root))]
     assert facts["sha256"] == hash_file(root / "runs/first/checkpoints/round-00002/state.json")
     assert any("start from run 'first', round 2" in note for note in made.notes)
