@@ -111,7 +111,6 @@ def test_the_lines_of_the_readme_print_scores(tmp_path):
 @pytest.mark.long
 def test_the_notebook_runs_in_an_empty_folder(tmp_path, monkeypatch):
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
-    pytest.importorskip("pandas")
     for name, value in shell_environment(**ONE_THREAD).items():
         monkeypatch.setenv(name, value)
     notebook = nbformat.read(EXAMPLES / "quickstart.ipynb", as_version=4)

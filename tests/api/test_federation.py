@@ -64,7 +64,8 @@ def test_the_options_of_a_run_name_no_code(study, tmp_path):
 
 
 def test_pandas_takes_the_records(study):
-    pandas = pytest.importorskip("pandas")
+    import pandas
+
     family = flames.open_family("seeds", study)
     curves = pandas.DataFrame(family.rounds).pivot(index="round", columns="run", values="train_loss")
     assert curves.shape == (2, 2)

@@ -66,6 +66,10 @@ class Cluster:
     def said(self, who: str) -> str:
         return (self.root / f"{who}.out").read_text(encoding="utf-8")
 
+    def wait_until_said(self, who: str, sentence: str) -> None:
+        """Wait for a sentence: a command shows what its node has logged within a second."""
+        wait_for(lambda: sentence in self.said(who), f"{who}: {sentence}")
+
     def online(self) -> set[str]:
         server = (self.deployment.flower_home, self.deployment.port, self.deployment.ca_certificate)
         cli = find_superlink(*server)

@@ -90,9 +90,8 @@ def test_a_run_outlives_its_command_its_superlink_and_its_process(cluster):
     assert tested | set(real.tests["silent"]) == set(SITES)
     assert all("its test set has fewer" in reason for reason in real.tests["silent"].values())
     for name in SITES:
-        said = cluster.said(name)
-        assert "round 2 of 2: " in said
-        assert "next: the server makes the final models" in said
+        cluster.wait_until_said(name, "round 2 of 2: ")
+        cluster.wait_until_said(name, "next: the server makes the final models")
         site = cluster.deployment.site(name)
         info, weights = read_model(site.models / "real")
         state = load_state(real.folder / "checkpoints", real.chosen.round)
@@ -101,7 +100,7 @@ def test_a_run_outlives_its_command_its_superlink_and_its_process(cluster):
         assert (info.training.round, info.training.client) == (real.chosen.round, name)
         images = np.zeros((1, info.input.size, info.input.size), np.float32)
         assert open_model(info, weights, "cpu", "fp32").probabilities(images).shape == images.shape
-        assert f"flames predict --model {site.models / 'real'}" in said
+        cluster.wait_until_said(name, f"flames predict --model {site.models / 'real'}")
         assert sorted(path.name for path in site.models.iterdir() if path.is_dir()) == ["real"]
     assert real.models_kept == dict.fromkeys(SITES, True)
     command = ["deploy", "status", "--json", "--deployment", str(cluster.deployment.path)]

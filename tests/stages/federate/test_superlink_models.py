@@ -59,7 +59,6 @@ def test_each_node_ends_with_its_own_model_and_one_that_was_offline_gets_it_late
         assert {one.client for one in info.training.clients} == {name}
         images = np.zeros((1, info.input.size, info.input.size), np.float32)
         assert open_model(info, weights, "cpu", "fp32").probabilities(images).shape == images.shape
-        said = cluster.said(name)
         for sentence in (
             "run real begins: 2 rounds, strategy flames",
             "round 2 of 2: ",
@@ -67,7 +66,7 @@ def test_each_node_ends_with_its_own_model_and_one_that_was_offline_gets_it_late
             ": models/real-best-so-far",
             f"flames predict --model {folder / 'real'} IMAGES --out masks",
         ):
-            assert sentence in said
+            cluster.wait_until_said(name, sentence)
     assert result.models_kept == dict.fromkeys(SITES, True)
     assert not [event for event in events if isinstance(event, Noted) and "own model" in event.note]
 
