@@ -1,11 +1,10 @@
 """`flames deploy allow`: the packages whose plug-ins a deployment's runs may use, or a site's node."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flames_cli.cli.deploy.options import DEFAULT_DEPLOYMENT, choose_folder
+from flames_cli.cli.deploy.options import DEFAULT_DEPLOYMENT, AtServer, AtSite, choose_folder
 from flames_cli.cli.options import Json
 
 if TYPE_CHECKING:
@@ -19,20 +18,8 @@ def allow(
             help="Installed packages with plug-ins, as PACKAGE or PACKAGE==VERSION.",
         ),
     ],
-    deployment: Annotated[
-        Path | None,
-        typer.Option(
-            "--deployment", help="Folder of the deployment (at the server).", show_default="flames-deployment"
-        ),
-    ] = None,
-    site: Annotated[
-        Path | None,
-        typer.Option(
-            "--site",
-            help="Folder from the server (at a site).",
-            show_default="this folder, if it has a site.toml",
-        ),
-    ] = None,
+    deployment: AtServer = None,
+    site: AtSite = None,
     remove: Annotated[
         bool, typer.Option("--remove", help="Allow the packages no longer; they stay installed.")
     ] = False,

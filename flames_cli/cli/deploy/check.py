@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flames_cli.cli.deploy.options import DEFAULT_DEPLOYMENT, choose_folder
+from flames_cli.cli.deploy.options import DEFAULT_DEPLOYMENT, AtServer, AtSite, choose_folder
 from flames_cli.cli.options import Json
 from flames_cli.cli.text import count
 from flames_cli.errors import PROBLEMS, FlamesError
@@ -21,20 +21,8 @@ STYLES = {"ok": "green", "warning": "yellow", "problem": "red", "skipped": "dim"
 
 
 def check(
-    deployment: Annotated[
-        Path | None,
-        typer.Option(
-            "--deployment", help="Folder of the deployment (at the server).", show_default="flames-deployment"
-        ),
-    ] = None,
-    site: Annotated[
-        Path | None,
-        typer.Option(
-            "--site",
-            help="Folder from the server (at a site).",
-            show_default="this folder, if it has a site.toml",
-        ),
-    ] = None,
+    deployment: AtServer = None,
+    site: AtSite = None,
     shard: Annotated[
         list[Path] | None,
         typer.Option("--shard", help="Shard of the client, such as hospital-a.h5 (at a site); repeatable."),

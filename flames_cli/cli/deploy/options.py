@@ -13,6 +13,21 @@ DeploymentFolder = Annotated[
     Path, typer.Option("--deployment", help="Folder that `flames deploy init` made.")
 ]
 
+AtServer = Annotated[
+    Path | None,
+    typer.Option(
+        "--deployment", help="Folder of the deployment (at the server).", show_default="flames-deployment"
+    ),
+]
+AtSite = Annotated[
+    Path | None,
+    typer.Option(
+        "--site",
+        help="Folder from the server (at a site).",
+        show_default="this folder, if it has a site.toml",
+    ),
+]
+
 Allow = Annotated[
     list[str] | None,
     typer.Option(
