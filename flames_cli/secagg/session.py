@@ -39,7 +39,7 @@ def least_reports(clients: int) -> int:
 
 @dataclass(frozen=True)
 class Session:
-    """The names to which all keys and boxes of a session are bound. `id` is random: no two sessions are alike."""
+    """The names to which all keys and boxes are bound. `id` is random: no two sessions are alike."""
 
     id: bytes
     run: str
