@@ -51,6 +51,7 @@ TELLING = {
     "stages/acceptance.py": {"_fault"},
     "stages/check/findings.py": {"_odd_images"},
     "stages/deploy/check_connection.py": {"here", "what"},
+    "stages/deploy/identity.py": {"NO_PEERS"},
     "stages/deploy/node.py": {"join"},
     "stages/deploy/node_log.py": {"EXPLAINED", "_lost_summary"},
     "stages/deploy/server.py": {"_keep_running"},
