@@ -31,7 +31,7 @@ TELLING = {
     "fed/exchange.py": {"exchange", "push", "_note_lost"},
     "fed/jobs.py": {"make_job_server_app"},
     "fed/roster.py": {"_admit", "_shortage", "_explain"},
-    "fed/server.py": {"_collect"},
+    "fed/plain_round.py": {"_collect"},
     "core/imaging/labels.py": {
         "SOFT_ADVICE",
         "_above",
