@@ -14,7 +14,7 @@ from typing import Any
 from flames_cli.arrays import Weights
 from flames_cli.core.federated.choice import Preference
 from flames_cli.core.federated.final_statistics import FinalStatistics
-from flames_cli.core.federated.reports import LastReport, Moved, State
+from flames_cli.core.federated.reports import LastReport, Moved, OpenedSum, State
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.store.checkpoint_files import FileWriter, LastFiles, Saved
 from flames_cli.store.files.atomic import (
@@ -130,6 +130,7 @@ def _write(folder: Path, state: State, last: LastFiles | None = None) -> dict[st
         "statistics": written.statistics(state.statistics),
         "preferences": {name: asdict(one) for name, one in state.preferences.items()},
         "clients": {name: asdict(last) for name, last in state.clients.items()},
+        **({"sums": written.sums(state.sums)} if state.sums else {}),
         "sha256": written.sha256,
     }
     _write_index(folder, index)  # and with it the folder's list of files
@@ -235,6 +236,7 @@ def load_state(folder: Path, round_: int | None = None, mapped: bool = False) ->
         releases=stored.releases,
         statistics=stored.statistics,
         preferences=stored.preferences,
+        sums=stored.sums,
     )
 
 
@@ -283,6 +285,20 @@ class _Reader:
             if unknown := [name for name in found if name not in self._index["personal"]]:
                 raise self._damaged(f"{INDEX} has no weights of client {unknown[0]}, which chooses")
             return {str(name): _preference(**stored) for name, stored in found.items()}
+
+    @property
+    def sums(self) -> tuple[OpenedSum, ...]:
+        with self._entries_expected():
+            return tuple(
+                OpenedSum(
+                    group=str(one["group"]),
+                    round=int(one["round"]),
+                    clients=tuple(str(client) for client in one["clients"]),
+                    mean=self._read(one["file"]),
+                    total=float(one["total"]),
+                )
+                for one in self._index.get("sums", [])
+            )
 
     @property
     def releases(self) -> int:

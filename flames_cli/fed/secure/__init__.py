@@ -1,0 +1,1 @@
+"""Secure aggregation in the rounds of a federation: the server's side (`round`) and the client's (`client`)."""
