@@ -175,6 +175,11 @@ class Algorithm:
         return self.weight == "steps" or by_blend
 
     @property
+    def blends_for_each(self) -> bool:
+        """True if every client gets a blend of its own of all reports of its model (FLAMES)."""
+        return self.blend in ("flames", "adaptive")
+
+    @property
     def clients_choose(self) -> bool:
         """True if each client chooses the model of each round among candidates, by its validation."""
         return self.blend == "adaptive"

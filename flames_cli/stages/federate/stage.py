@@ -18,7 +18,7 @@ from flames_cli.learn.hardware import describe_machine
 from flames_cli.stages.federate.curves import draw_curves, draw_during_rounds
 from flames_cli.stages.federate.engines import Prepared, check_engine, run_engine
 from flames_cli.stages.federate.estimate import Estimator
-from flames_cli.stages.federate.inputs import Images, find_images, node_configs
+from flames_cli.stages.federate.inputs import Images, clients_of_run, find_images, node_configs
 from flames_cli.stages.federate.planning import choose_algorithm, make_plan
 from flames_cli.stages.federate.resuming import Resumed, options_as_run, resume, run_token
 from flames_cli.stages.federate.run_files import (
@@ -28,6 +28,7 @@ from flames_cli.stages.federate.run_files import (
     write_new_run,
 )
 from flames_cli.stages.federate.run_log import logged
+from flames_cli.stages.federate.secure_options import check_clients
 from flames_cli.stages.federate.start import Start, read_start
 from flames_cli.stages.federate.start_warnings import warn_at_start
 from flames_cli.stages.federate.tracking import tracked
@@ -220,6 +221,9 @@ def _find_inputs(config: FederateConfig) -> tuple[Images, list[NodeConfig]]:
         check_accountant()
     if not images.partition or ENGINES[config.engine].clients_hold_their_data:
         return images, []
+    check_clients(
+        config, algorithm, [(one.name, one.modality) for one in clients_of_run(config, images.partition)]
+    )
     client_state = run_folder(config.workspace, config.run_name).clients
     return images, node_configs(config, algorithm, images.partition, client_state)
 
