@@ -14,7 +14,7 @@ from flames_cli.fed.events import Noted, OnEvent, StepDone, ignore
 from flames_cli.fed.final_model import ACTION as KEEP
 from flames_cli.fed.final_model import pack_stored, unpack_final_model
 from flames_cli.fed.final_report import ACTION, pack_final
-from flames_cli.fed.messages import pack_profile, pack_report, unpack_task
+from flames_cli.fed.messages import TrainRequest, pack_profile, pack_report, unpack_task
 from flames_cli.fed.node import Declined, NodeSettings, read_profile, settings_of
 from flames_cli.fed.node_log import NodeLog, say
 from flames_cli.fed.secure.client import ClientSession, answer_keys, mask_report, report_factor
@@ -99,13 +99,24 @@ def _go_on(
     return answer(ClientSession.load(_files(settings, part.run), part.session), part, message)
 
 
-def _begin_sum(message: Message, settings: NodeSettings, purpose: str, round_: int) -> ClientSession | None:
-    """Return the session of a request for a masked vector; None if it asks for a plain report."""
+def _begin_sum(
+    message: Message, settings: NodeSettings, purpose: str, request: TrainRequest
+) -> ClientSession | None:
+    """Return the session of a request for a masked vector; None in a run without secure aggregation.
+
+    Raises:
+        Declined: the request is for a plain report, in a run with secure aggregation.
+    """
     if not has_part(message):
+        if request.secure:
+            raise Declined(
+                "the server asks for a report in the clear in a run with secure aggregation; ask who runs "
+                "the server, and install the same version everywhere"
+            )
         return None
     part = read_part(message)
     session = ClientSession.load(_files(settings, part.run), part.session)
-    session.begin(part, purpose, round_)
+    session.begin(part, purpose, request.round)
     return session
 
 
@@ -123,15 +134,12 @@ def _train(message: Message, settings: NodeSettings, cache: DatasetCache, on_eve
         say(settings, note)
         on_event(Noted(f"client {profile.client}: {note}"))
 
-    session = _begin_sum(message, settings, "round", task.request.round)
+    session = _begin_sum(message, settings, "round", task.request)
     factor_of = partial(report_factor, session.terms) if session else None
     own = with_own_weights(task, settings, profile.client, on_note)
     watch = Watch(on_step, on_note)
     report, coded, save_state = train_client(own, settings, profile, cache, watch, factor_of)
-    if session:
-        reply = mask_report(session, report, profile, message)
-    else:
-        reply = pack_report(report, message, coded)
+    reply = mask_report(session, report, profile, message) if session else pack_report(report, message, coded)
     # The state is saved only after packing: without a report, the next round must start from the old state.
     save_state()
     log.end_training(report, reply)

@@ -131,7 +131,7 @@ def _begun(task: TrainTask, choice: Choice | None) -> Weights:
 def _has_client_state(task: TrainTask, rule: str | PluginRule) -> bool:
     """Return True if the client must store something between rounds."""
     of_rule = isinstance(rule, PluginRule) and bool(rule.kind.keeps_state)
-    by_request = task.request.style_stays or INT8 == task.request.wire_dtype or INVERSE == task.request.secure
+    by_request = task.request.style_stays or task.request.wire_dtype == INT8 or task.request.secure == INVERSE
     return of_rule or task.control is not None or by_request
 
 

@@ -49,7 +49,7 @@ class SecureFiles:
         return self._read().get(_key(purpose, round_), ())
 
     def add_opened(self, purpose: str, round_: int, clients: Sequence[str]) -> None:
-        """Note that this client opens a sum with these clients; raises as `find_opened` and `save_session`."""
+        """Note that this client opens a sum with these clients; raises as its neighbours."""
         known = {**self._read(), _key(purpose, round_): tuple(clients)}
         make_private_folder(self._folder)
         content = {**stamp(SECURE_OPENED), "opened": {key: list(names) for key, names in known.items()}}

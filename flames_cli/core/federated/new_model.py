@@ -15,7 +15,7 @@ def make_new_model(
     blended: Weights,
     old: OptimiserState,
     round_: int,
-    control: Mapping[str, Weights] = {},  # noqa: B006 (nobody changes it)
+    control: Mapping[str, Weights] = {},
 ) -> tuple[Weights, dict[str, Weights]]:
     """Return a group's new model and optimiser state; entries that are not shared are unchanged.
 

@@ -46,7 +46,7 @@ def pool(sums: Sequence[float], clients: int, reference: int) -> dict[str, float
 
     The validation is missing if no client has validation images.
     """
-    found = dict(zip(NAMES, sums, strict=True))
+    found = dict(zip(NAMES, map(float, sums), strict=True))
     pooled: dict[str, float] = {"clients": clients, "train_loss": found["train_loss"] / clients}
     counts = {name: round(found[name] * max(reference, 1)) for name in _COUNTS}
     for name, by in _BY_IMAGES.items():

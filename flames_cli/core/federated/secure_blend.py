@@ -20,15 +20,6 @@ from flames_cli.core.federated.reports import Entries, LastReport, OpenedSum, Ro
 from flames_cli.core.federated.running_sum import cast
 from flames_cli.core.federated.sum_layout import Sums, from_stored, to_stored
 
-MADE_AT_CLIENTS = ("flames", "adaptive")
-"""Blends whose personalised models the clients make from a sum."""
-
-
-def has_personal_models(algorithm: Algorithm) -> bool:
-    """Return whether clients make their own models from the sums."""
-    return algorithm.blend in MADE_AT_CLIENTS
-
-
 Weighing = Literal["inverse", "examples", "steps", "uniform"]
 """Rule for the factor of a client in a sum."""
 INVERSE: Weighing = "inverse"
@@ -37,7 +28,7 @@ WEIGHINGS: tuple[Weighing, ...] = (INVERSE, "examples", "steps", "uniform")
 
 def weighing_of(algorithm: Algorithm) -> Weighing:
     """Return the rule for the factors of clients in the sums of an algorithm."""
-    return INVERSE if has_personal_models(algorithm) else algorithm.weight
+    return INVERSE if algorithm.blends_for_each else algorithm.weight
 
 
 def weigh(weighing: Weighing, n_examples: int, n_steps: int, reference: int) -> float:
@@ -82,8 +73,9 @@ def apply_sums(
     for group, (names, found) in opened.items():
         start = state.server[group]
         shared = entries.shared_of(start)
-        personal = has_personal_models(algorithm)
-        mean = _mean(found.plain, len(names), shared) if personal else _mean(found.weighted, found.factor, shared)
+        personal = algorithm.blends_for_each
+        sums_of_mean = (found.plain, float(len(names))) if personal else (found.weighted, found.factor)
+        mean = _mean(*sums_of_mean, shared)
         mean = _without_negative(mean, entries.variances)
         server[group], optimiser[group] = make_new_model(
             algorithm, entries, start, mean, optimiser.get(group, {}), round_

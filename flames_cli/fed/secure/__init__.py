@@ -1,1 +1,1 @@
-"""Secure aggregation in the rounds of a federation: the server's side (`round`) and the client's (`client`)."""
+"""Secure aggregation in a federation's rounds: the server's side (`sums`, `round`) and the client's."""

@@ -156,7 +156,9 @@ class ClientSession:
             Declined: a value is not finite, or too large for the words; the message names its entry.
         """
         if fault := find_not_finite(weights):
-            raise Declined(f"its training gave weights that cannot be added: {fault}; train with a lower --lr")
+            raise Declined(
+                f"its training gave weights that cannot be added: {fault}; train with a lower --lr"
+            )
         fixed, clients = self.session.fixed_point, len(self.participant.peers)
         words, at = np.empty(layout.size, fixed.dtype), 0
         for name, values, scale in layout.parts(weights, factor, numbers):

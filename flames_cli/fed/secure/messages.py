@@ -111,8 +111,8 @@ def _read_blobs(message: Message) -> Blobs:
     for name, array in arrays.items():
         if array.dtype != np.uint8 or array.ndim != 1 or array.size > LARGEST_BLOB or not _is_name(name):
             raise ValueError(
-                f"'{sanitise(name[:LONGEST_NAME])}' is {array.dtype} of shape {array.shape}, expected at most "
-                f"{LARGEST_BLOB} bytes"
+                f"'{sanitise(name[:LONGEST_NAME])}' is {array.dtype} of shape {array.shape}, expected "
+                f"at most {LARGEST_BLOB} bytes"
             )
     return {name: array.tobytes() for name, array in arrays.items()}
 
@@ -124,7 +124,9 @@ def only(part: Part, name: str) -> bytes:
         ValueError: there are others.
     """
     if list(part.blobs) != [name]:
-        raise ValueError(f"it has the bytes {sanitise(', '.join(part.blobs)[:200])!r}, expected '{name}' alone")
+        raise ValueError(
+            f"it has the bytes {sanitise(', '.join(part.blobs)[:200])!r}, expected '{name}' alone"
+        )
     return part.blobs[name]
 
 
