@@ -14,6 +14,7 @@ from flames_cli.fed.messages import Profile, make_query, unpack_profile
 from flames_cli.fed.pace import USUAL_PACE, Pace
 from flames_cli.fed.participation import Participation
 from flames_cli.fed.sanitise import error_reason, sanitise
+from flames_cli.fed.waiting import Work, pause
 
 Clients = list[tuple[int, Profile]]
 """Node number and profile of each client, sorted by the client's name."""
@@ -49,7 +50,7 @@ class Roster:
         """Profiles of all clients that have joined so far, present or not, sorted by name."""
         return sorted(self._profiles.values(), key=lambda profile: profile.client)
 
-    def wait_for_clients(self, round_: int) -> Clients:
+    def wait_for_clients(self, round_: int) -> Work[Clients]:
         """Wait until enough clients are present for `round_`, and return them.
 
         The first call waits for all expected nodes, until its time is over; enough clients then suffice.
@@ -70,12 +71,12 @@ class Roster:
             if shortage != reported:
                 reported = shortage
                 self._on_event(Waiting(round_, shortage, ends - time.monotonic()))
-            time.sleep(self._pace.presence_s)
+            yield from pause(self._pace.presence_s)
         if shortage := self._shortage(present, expected=0):
             raise FlamesError(_explain(round_, shortage, self._participation))
         return present
 
-    def available_clients(self) -> Clients:
+    def available_clients(self) -> Work[Clients]:
         """Wait until all clients that have joined are present or the time is over; return those present.
 
         It waits for expected nodes that have not joined, but for none that was rejected.
@@ -86,16 +87,16 @@ class Roster:
             expected = self._participation.expected_nodes - len(self._rejected)
             if len(present) >= max(len(self._profiles), expected) or time.monotonic() >= ends:
                 return present
-            time.sleep(self._pace.presence_s)
+            yield from pause(self._pace.presence_s)
 
-    def clients_called(self, names: Collection[str]) -> Clients:
+    def clients_called(self, names: Collection[str]) -> Work[Clients]:
         """Wait until the clients `names` are present or the time is over; return all that are present."""
         ends = time.monotonic() + self._participation.join_timeout_s
         while True:
             present = self._find_present()
             if {*names} <= {one.client for _, one in present} or time.monotonic() >= ends:
                 return present
-            time.sleep(self._pace.presence_s)
+            yield from pause(self._pace.presence_s)
 
     def terms(self, on_arrival: Callable[[int], None] = note_nothing) -> Terms:
         """Return the terms of a round's exchange of messages."""

@@ -79,24 +79,25 @@ def apply_round(
     Raises:
         ValueError: a group has more reports than `n_clients` has clients (SCAFFOLD).
     """
-    collected = _Round(state, algorithm, entries, settings)
+    round_ = OpenRound(state, algorithm, entries, settings)
     for report in reports:
-        collected.take(report)
+        round_.take(report)
         del report  # frees the memory while the next report is awaited
-    collected.judge_waiting()
-    collected.reject_small_groups()
-    return collected.result(n_clients)
+    return round_.close(n_clients)
 
 
-class _Round:
-    """The reports of a round: accepted into their model group, waiting, or rejected."""
+class OpenRound:
+    """A round whose reports arrive one by one: each is accepted into its model group, waits, or is rejected.
+
+    `apply_round` explains the arguments.
+    """
 
     def __init__(
         self,
         state: State,
         algorithm: Algorithm,
-        entries: Entries | None,
-        settings: RoundSettings,
+        entries: Entries | None = None,
+        settings: RoundSettings = PLAIN,
     ) -> None:
         self._state = state
         self._algorithm = algorithm
@@ -174,7 +175,14 @@ class _Round:
         if report.style is not None and self._groups[name].lends_style:
             self._styles[report.client] = report.style
 
-    def judge_waiting(self) -> None:
+    def close(self, n_clients: Mapping[str, int] | None = None) -> RoundResult:
+        """Blend every group that has reports, and return the outcome of the round; arguments and errors as
+        `apply_round`."""
+        self._judge_waiting()
+        self._reject_small_groups()
+        return self._result(n_clients)
+
+    def _judge_waiting(self) -> None:
         """Compare each waiting report with the newest report of every other client."""
         newest = {**self._state.clients, **self._accepted}
         for client, waiting in self._waiting.items():
@@ -186,7 +194,7 @@ class _Round:
             others = known_moves(newest, client)
             self._judge(waiting.report(), newest[client].group, waiting.moved, others)
 
-    def reject_small_groups(self) -> None:
+    def _reject_small_groups(self) -> None:
         """Reject the reports of groups that have too few reports to blend."""
         for name, group in self._groups.items():
             if group.n_reports and (reason := group.shortage()):
@@ -197,7 +205,7 @@ class _Round:
                     self._styles.pop(client, None)
                 group.n_reports = 0
 
-    def result(self, n_clients: Mapping[str, int] | None) -> RoundResult:
+    def _result(self, n_clients: Mapping[str, int] | None) -> RoundResult:
         """Blend every group that has reports, and return the outcome of the round."""
         state, round_ = self._state, self._state.round + 1
         server, personal = dict(state.server), ClientModels.of(state.personal)

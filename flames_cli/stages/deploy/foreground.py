@@ -25,7 +25,7 @@ Notify = Callable[[str], None]
 ENDS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 AGAIN_SECONDS = 0.1
-"""Time after which a signal whose KeyboardInterrupt was lost is sent again: the callback has ended by then."""
+"""Time after which a signal whose KeyboardInterrupt was lost is sent again; the callback has then ended."""
 
 
 @contextmanager

@@ -13,11 +13,12 @@ from flames_cli.fed.engines.ray import Resources, check_ray, run_ray
 from flames_cli.fed.engines.several_devices import run_on_devices
 from flames_cli.fed.engines.superlink import require_superlink, run_at_server
 from flames_cli.fed.events import Noted, OnEvent
+from flames_cli.fed.federation import Federation
 from flames_cli.fed.jobs import Job
 from flames_cli.fed.node import NodeConfig, NodeSettings
 from flames_cli.fed.participation import Participation
 from flames_cli.fed.plan import Plan
-from flames_cli.fed.server import Federation, make_server_app
+from flames_cli.fed.server import make_server_app
 from flames_cli.fed.submitted_runs import read_submitted
 from flames_cli.flower.flwr_command import find_superlink
 from flames_cli.learn.devices import count_gpus, use_gpu
