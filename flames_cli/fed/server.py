@@ -50,6 +50,7 @@ from flames_cli.fed.sanitise import sanitise
 from flames_cli.fed.server_delivery import Delivery, deliver_models, describe_missing, find_pending
 from flames_cli.fed.server_evaluation import collect_evaluations
 from flames_cli.fed.server_final_pass import FinalPass, examine_final_models
+from flames_cli.fed.swarm import links_of, peers_online
 
 
 @dataclass(slots=True)
@@ -173,7 +174,11 @@ def _run_all(grid: Grid, federation: Federation) -> State:
         if round_ == first:
             present = tuple((one.client, one.modality, one.n_train) for _, one in clients)
             on_event(FederationStarted(present, first, plan.rounds))
-        drawn = draw_clients(clients, federation.participation, plan.fraction, plan.seed, round_)
+        drawn = (
+            peers_online(plan.topology, clients, round_)
+            if plan.topology
+            else draw_clients(clients, federation.participation, plan.fraction, plan.seed, round_)
+        )
         state = _run_round(grid, federation, with_model_groups(state, plan, roster.known), drawn, roster)
     federation.shelf.wait()  # the files of the last round are complete
     final = state or with_model_groups(None, plan, [])
@@ -264,13 +269,13 @@ def _run_round(grid: Grid, federation: Federation, state: State, clients: Client
         algorithm=plan.algorithm,
         entries=plan.known_entries,
         n_clients=sizes,
-        settings=RoundSettings(limit, noise, federation.shelf),
+        settings=RoundSettings(limit, noise, federation.shelf, plan.topology),
     )
     unusable = {client: sanitise(reason) for client, reason in result.rejected.items()}
     rejected = {**traffic.failed, **unusable}
     for client, reason in unusable.items():
         on_event(ReportRejected(client, round_, reason))
-    if not result.accepted:
+    if clients and not result.accepted:
         reasons = "; ".join(f"{client}: {reason}" for client, reason in rejected.items())
         raise FlamesError(
             f"round {round_} got no good report ({reasons}); fix the cause, then run the same command again "
@@ -280,6 +285,8 @@ def _run_round(grid: Grid, federation: Federation, state: State, clients: Client
     record = _record(round_, profiles, result, traffic, rejected, time.monotonic() - started)
     if plan.algorithm.privacy:
         record |= privacy_spent(plan.algorithm.privacy, result.state.releases)
+    if plan.topology:
+        record |= links_of(plan, plan.topology, result.state, result.accepted)
     federation.save(result.state, record)
     on_event(RoundDone(record))
     return result.state

@@ -18,7 +18,7 @@ from flames_cli.learn.hardware import describe_machine
 from flames_cli.stages.federate.curves import draw_curves, draw_during_rounds
 from flames_cli.stages.federate.engines import Prepared, check_engine, run_engine
 from flames_cli.stages.federate.estimate import Estimator
-from flames_cli.stages.federate.inputs import Images, find_images, node_configs
+from flames_cli.stages.federate.inputs import Images, clients_of_run, find_images, node_configs
 from flames_cli.stages.federate.planning import choose_algorithm, make_plan
 from flames_cli.stages.federate.resuming import Resumed, options_as_run, resume, run_token
 from flames_cli.stages.federate.run_files import (
@@ -30,6 +30,7 @@ from flames_cli.stages.federate.run_files import (
 from flames_cli.stages.federate.run_log import logged
 from flames_cli.stages.federate.start import Start, read_start
 from flames_cli.stages.federate.start_warnings import warn_at_start
+from flames_cli.stages.federate.swarm import check_swarm
 from flames_cli.stages.federate.tracking import tracked
 from flames_cli.stages.federate.validation import Validation, read_validation
 from flames_cli.stages.partition.notes import describe_lost_sites
@@ -216,6 +217,8 @@ def _find_inputs(config: FederateConfig) -> tuple[Images, list[NodeConfig]]:
         require_packages(config)
     images = find_images(config)
     check_engine(config, algorithm)
+    there = [] if images.partition is None else clients_of_run(config, images.partition)
+    check_swarm(config, algorithm, [(one.name, one.modality) for one in there])
     if algorithm.privacy:
         check_accountant()
     if not images.partition or ENGINES[config.engine].clients_hold_their_data:
