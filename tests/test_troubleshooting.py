@@ -31,7 +31,7 @@ TELLING = {
     "fed/exchange.py": {"exchange", "push", "_note_lost"},
     "fed/jobs.py": {"make_job_server_app"},
     "fed/roster.py": {"_admit", "_shortage", "_explain"},
-    "fed/server.py": {"_collect"},
+    "fed/plain_round.py": {"_collect"},
     "core/imaging/labels.py": {
         "SOFT_ADVICE",
         "_above",
@@ -51,6 +51,7 @@ TELLING = {
     "stages/acceptance.py": {"_fault"},
     "stages/check/findings.py": {"_odd_images"},
     "stages/deploy/check_connection.py": {"here", "what"},
+    "stages/deploy/identity.py": {"NO_PEERS"},
     "stages/deploy/node.py": {"join"},
     "stages/deploy/node_log.py": {"EXPLAINED", "_lost_summary"},
     "stages/deploy/server.py": {"_keep_running"},

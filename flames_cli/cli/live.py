@@ -1,6 +1,5 @@
 """Progress: a live view on a terminal, else lines: one for each round, and one every 30 s."""
 
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flames_cli.cli.text import count, duration, epsilon_spent
+from flames_cli.core.federated.round_parts import has_groups, scored_parts
 from flames_cli.fed.events import (
     ClientAsked,
     ClientJoined,
@@ -199,15 +199,16 @@ class FederationView:
     def _note_report(self, event: ReportReceived) -> None:
         row = self._rows[event.client]
         row["state"] = "done"
-        row["loss"] = f"{event.metrics.get('train_loss', math.nan):.3f}"
-        for column in ("received", "trained"):
-            if f"{column}_val_dice" in event.metrics:
-                row[column] = f"{event.metrics[f'{column}_val_dice']:.3f}"
+        _fill(row, event.metrics)
 
     def _note_round(self, event: RoundDone) -> None:
-        for row in self._rows.values():
-            row["state"] = "waiting"
         record = event.record
+        for name in self._rows:
+            self._rows[name]["state"] = "waiting"
+        if has_groups(record):
+            for part in scored_parts(record):
+                row = self._rows[part["client"]] = {"state": count(part["clients"], "client")}
+                _fill(row, part)
         if unchanged := record["unchanged_groups"]:
             self._say(
                 f"round {record['round']}: no good report of {', '.join(unchanged)}: the model is unchanged"
@@ -217,7 +218,7 @@ class FederationView:
         self._pause.begin()
         if self._live or self._verbose:
             return
-        shown = _mean_dice(record["clients"])
+        shown = _mean_dice(scored_parts(record))
         if self._spent:
             shown += f", {self._spent}"
         self._console.print(
@@ -228,19 +229,18 @@ class FederationView:
     def _note_final(self, event: FinalModelsExamined) -> None:
         for row in self._rows.values():
             row["state"] = "done"
-        dice = [client["val_dice"] for client in event.record["clients"] if "val_dice" in client]
-        self._note_models("final models", dice)
+        self._note_models("final models", scored_parts(event.record))
         for client, reason in event.record["missing"].items():
             self._say(f"{client} did not report on the final models: {reason}")
         for earlier in event.record.get("earlier", ()):
-            dice = [client["val_dice"] for client in earlier["clients"] if "val_dice" in client]
-            self._note_models(f"best earlier round {earlier['round']}", dice)
+            self._note_models(f"best earlier round {earlier['round']}", scored_parts(earlier))
 
-    def _note_models(self, what: str, dice: Sequence[float]) -> None:
-        if dice:
+    def _note_models(self, what: str, parts: Sequence[Mapping[str, Any]]) -> None:
+        if dice := [part["val_dice"] for part in parts if "val_dice" in part]:
             mean = sum(dice) / len(dice)
             self._say(
-                f"{self._title}: {what}, validation Dice {mean:.3f} ({_mean_of(dice)})", style="default"
+                f"{self._title}: {what}, validation Dice {mean:.3f} ({_mean_of(dice, parts)})",
+                style="default",
             )
 
     def _warn_if_long(self, seconds: float) -> None:
@@ -264,15 +264,24 @@ class FederationView:
         return Group(table, Text(", ".join(filter(None, (self._left, self._spent))), style="dim"))
 
 
-def _mean_dice(clients: Sequence[Mapping[str, Any]]) -> str:
+def _fill(row: dict[str, str], numbers: Mapping[str, Any]) -> None:
+    """Show loss and validation Dice in a row of the live table, as far as they are known."""
+    known = {column: numbers.get(f"{column}_val_dice") for column in ("received", "trained")}
+    for column, value in {"loss": numbers.get("train_loss"), **known}.items():
+        if value is not None:
+            row[column] = f"{value:.3f}"
+
+
+def _mean_dice(parts: Sequence[Mapping[str, Any]]) -> str:
     """Return the mean validation Dice of the models as received, and after local training."""
-    received = [client["received_val_dice"] for client in clients if "received_val_dice" in client]
-    trained = [client["trained_val_dice"] for client in clients if "trained_val_dice" in client]
+    received = [part["received_val_dice"] for part in parts if "received_val_dice" in part]
+    trained = [part["trained_val_dice"] for part in parts if "trained_val_dice" in part]
     if not received or not trained:
         return ""
     means = f"{sum(received) / len(received):.3f} as received, {sum(trained) / len(trained):.3f} after"
-    return f", validation Dice {means} local training ({_mean_of(trained)})"
+    return f", validation Dice {means} local training ({_mean_of(trained, parts)})"
 
 
-def _mean_of(values: Sequence[float]) -> str:
-    return f"mean of {count(len(values), 'client')}"
+def _mean_of(values: Sequence[float], parts: Sequence[Mapping[str, Any]]) -> str:
+    """Return how many values are averaged: those of clients, or of the clients of each model together."""
+    return f"mean of {count(len(values), 'model' if any('clients' in one for one in parts) else 'client')}"

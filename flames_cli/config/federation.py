@@ -177,8 +177,14 @@ class FederateConfig(_TrainSection, Section):
         "Reject a report that moved its model more than this many times as far as the median client's; "
         "0: never.",
         TRUST,
-        shown="10 with superlink, else 0",
+        shown="10 with superlink, else 0; 0 with --secure-aggregation",
         may_change=True,
+    )
+    secure_aggregation: bool = option(
+        False,
+        "Hide each client's weights from the server: clients mask their reports, of which the server learns "
+        "only the sum over a model's clients, 3 or more.",
+        TRUST,
     )
     dp_noise: Annotated[float, Field(gt=0, le=1e6)] | None = option(
         None,
@@ -233,12 +239,12 @@ class FederateConfig(_TrainSection, Section):
     absent: Fraction = option(
         0.0, "Probability, below 1, that a peer is offline in a round, with swarm; drawn by seed.", ENGINE
     )
-    min_clients: Annotated[int, Field(ge=1)] = option(
-        1,
+    min_clients: Annotated[int, Field(ge=1)] | None = option(
+        None,
         "Clients of each modality, or of one with MODALITY=NUMBER, that a round needs to start.",
         ENGINE,
         may_change=True,
-        shown="1",
+        shown="1; 3 with --secure-aggregation and a model for each modality",
         metavar="NUMBER",
     )
     min_clients_by_modality: dict[str, Annotated[int, Field(ge=0)]] = option(

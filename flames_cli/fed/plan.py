@@ -65,6 +65,8 @@ class Plan:
     """Largest distance of a report from its model, in units of the median client's (see `NormLimit`)."""
     starts: Mapping[str, Weights] = field(default_factory=dict)
     """Initial weights of models that have their own, by modality, or by client (see `client_model`)."""
+    secure: bool = False
+    """True if the server learns only sums of the clients' reports (secure aggregation)."""
     draws_others: bool = False
     """True if the other models start from weights that are drawn by seed, in spite of `starts`."""
     topology: Topology | None = None

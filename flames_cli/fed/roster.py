@@ -14,6 +14,7 @@ from flames_cli.fed.messages import Profile, make_query, unpack_profile
 from flames_cli.fed.pace import USUAL_PACE, Pace
 from flames_cli.fed.participation import Participation
 from flames_cli.fed.sanitise import error_reason, sanitise
+from flames_cli.fed.waiting import Work, pause
 
 Clients = list[tuple[int, Profile]]
 """Node number and profile of each client, sorted by the client's name."""
@@ -40,6 +41,7 @@ class Roster:
         self._queries: dict[str, int] = {}
         self._ask_after: dict[int, float] = {}
         self._busy: dict[int, str] = {}
+        self._late: set[int] = set()
         self._started: dict[int, str] = {}
         self._seen: dict[int, str] = {}
         self._looked = 0.0
@@ -49,7 +51,7 @@ class Roster:
         """Profiles of all clients that have joined so far, present or not, sorted by name."""
         return sorted(self._profiles.values(), key=lambda profile: profile.client)
 
-    def wait_for_clients(self, round_: int) -> Clients:
+    def wait_for_clients(self, round_: int) -> Work[Clients]:
         """Wait until enough clients are present for `round_`, and return them.
 
         The first call waits for all expected nodes, until its time is over; enough clients then suffice.
@@ -70,12 +72,12 @@ class Roster:
             if shortage != reported:
                 reported = shortage
                 self._on_event(Waiting(round_, shortage, ends - time.monotonic()))
-            time.sleep(self._pace.presence_s)
+            yield from pause(self._pace.presence_s)
         if shortage := self._shortage(present, expected=0):
             raise FlamesError(_explain(round_, shortage, self._participation))
         return present
 
-    def available_clients(self) -> Clients:
+    def available_clients(self) -> Work[Clients]:
         """Wait until all clients that have joined are present or the time is over; return those present.
 
         It waits for expected nodes that have not joined, but for none that was rejected.
@@ -86,16 +88,20 @@ class Roster:
             expected = self._participation.expected_nodes - len(self._rejected)
             if len(present) >= max(len(self._profiles), expected) or time.monotonic() >= ends:
                 return present
-            time.sleep(self._pace.presence_s)
+            yield from pause(self._pace.presence_s)
 
-    def clients_called(self, names: Collection[str]) -> Clients:
+    def clients_called(self, names: Collection[str]) -> Work[Clients]:
         """Wait until the clients `names` are present or the time is over; return all that are present."""
         ends = time.monotonic() + self._participation.join_timeout_s
         while True:
             present = self._find_present()
             if {*names} <= {one.client for _, one in present} or time.monotonic() >= ends:
                 return present
-            time.sleep(self._pace.presence_s)
+            yield from pause(self._pace.presence_s)
+
+    def present(self) -> Clients:
+        """Return the clients that can be asked now."""
+        return self._find_present()
 
     def terms(self, on_arrival: Callable[[int], None] = note_nothing) -> Terms:
         """Return the terms of a round's exchange of messages."""
@@ -111,7 +117,9 @@ class Roster:
     def settle(self, reply: Reply) -> None:
         """Note that a node has replied or has lost its message; a node that is late is still busy."""
         if reply.message is not None or self.is_lost(reply.node):
-            self._busy.pop(reply.node, None)
+            self._free(reply.node)
+        elif reply.node in self._busy:
+            self._late.add(reply.node)
 
     def is_lost(self, node: int) -> bool:
         """Return True if `node` has restarted since it was asked."""
@@ -177,12 +185,19 @@ class Roster:
             self._on_event(NodeRejected(client, problem))
 
     def _free_late(self) -> None:
-        """Discard late reports of earlier rounds; their clients can be asked again."""
-        numbers = {number: node for node, number in self._busy.items()}
+        """Discard late reports of earlier rounds; their clients can be asked again.
+
+        A node that is not late has a message of other work, which waits for its reply.
+        """
+        numbers = {self._busy[node]: node for node in self._late}
         for message in self._grid.pull_messages(numbers) if numbers else ():
-            self._busy.pop(numbers.get(message.metadata.reply_to_message_id, 0), None)
-        for node in [node for node in self._busy if self.is_lost(node)]:
-            del self._busy[node]
+            self._free(numbers.get(message.metadata.reply_to_message_id, 0))
+        for node in [node for node in self._late if self.is_lost(node)]:
+            self._free(node)
+
+    def _free(self, node: int) -> None:
+        self._busy.pop(node, None)
+        self._late.discard(node)
 
     def _admit(self, node: int, answer: Message, online: Mapping[int, str]) -> tuple[str, str]:
         """Admit a node; return its name, and why it may not join (empty if it may)."""

@@ -27,6 +27,7 @@ from flames_cli.fed.packing import Packer
 from flames_cli.fed.plan import Plan
 from flames_cli.fed.roster import Clients, Roster
 from flames_cli.fed.sanitise import sanitise
+from flames_cli.fed.waiting import Work
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ class FinalPass:
 
 def examine_final_models(
     grid: Grid, plan: Plan, state: State, clients: Clients, roster: Roster, on_event: OnEvent
-) -> FinalPass:
+) -> Work[FinalPass]:
     """Ask all present clients about the final models, and pool the statistics of the server's models.
 
     A client without a usable report keeps the statistics of its blend, and `missing` has the reason.
@@ -79,6 +80,9 @@ def examine_final_models(
     }
     reports: list[FinalReport] = []
     for reply in exchange(grid, requests(), roster.terms()):
+        if reply is None:
+            yield None
+            continue
         roster.settle(reply)
         profile = profiles[reply.node]
         report, reason = _read(reply, plan, state, profile, offers.is_made_to(profile))

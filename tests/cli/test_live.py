@@ -16,6 +16,7 @@ from flames_cli.fed.events import (
     RoundDone,
     StepDone,
 )
+from tests.support.grouped import group, grouped_line
 
 CLIENTS = (("brats-1", "MRI", 6223), ("brats-2", "MRI", 6130), ("otu2d", "US", 991))
 METRICS = {"train_loss": 0.4567, "received_val_dice": 0.51, "trained_val_dice": 0.625}
@@ -242,3 +243,25 @@ def test_off_a_terminal_a_long_task_has_a_line_every_half_minute():
         for done in (1, 2, 3):
             progress("preprocess busi", done, 780)
     assert console.file.getvalue() == "preprocess busi: 2 of 780\n"
+
+
+GROUPS = {"MRI": group(2, 0.25, 0.5, 8.0), "US": {"clients": 1, "train_loss": 0.75}}
+MODALITIES = {name: modality for name, modality, _ in CLIENTS}
+
+
+def test_a_run_with_secure_aggregation_shows_rows_of_models():
+    written = show(
+        ReportReceived("brats-1", 1, {}), RoundDone(grouped_line(1, GROUPS, MODALITIES)), terminal=True
+    )
+    rows = [re.split(r"  +", row.strip()) for row in frames(written)[-1].splitlines()]
+    assert ["model MRI", "0.250", "0.500", "2 clients"] in rows
+    assert ["model US", "0.750", "1 client"] in rows
+    assert ["brats-1", "MRI", "6223", "waiting"] in rows
+
+
+def test_off_a_terminal_the_dice_of_models_is_called_that():
+    groups = {"MRI": {**GROUPS["MRI"], "trained_val_dice": 0.75}, "US": GROUPS["US"]}
+    written = show(RoundDone(grouped_line(1, groups, MODALITIES)))
+    assert "validation Dice 0.500 as received, 0.750 after local training (mean of 1 model)" in written
+    final = {"round": 1, "clients": [], "groups": {"MRI": group(2, 0.0, 0.625, 8.0, "")}, "missing": {}}
+    assert "final models, validation Dice 0.625 (mean of 1 model)" in show(FinalModelsExamined(final))

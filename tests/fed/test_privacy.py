@@ -22,6 +22,7 @@ from flames_cli.fed.choice_records import CHOICE, DICE, GAIN, POOLED
 from flames_cli.fed.client import make_client_app
 from flames_cli.fed.engines import inline
 from flames_cli.fed.evaluation_report import FIELDS
+from flames_cli.fed.federation import Federation
 from flames_cli.fed.final_model import KEEP
 from flames_cli.fed.final_report import NUMBERS, OWN, SERVER
 from flames_cli.fed.messages import (
@@ -37,7 +38,7 @@ from flames_cli.fed.messages import (
     TrainRequest,
 )
 from flames_cli.fed.records import WIRE, pack_weights
-from flames_cli.fed.server import Federation, make_server_app
+from flames_cli.fed.server import make_server_app
 from flames_cli.fed.server_delivery import Delivery
 from flames_cli.learn.train_options import TrainOptions
 from flames_cli.stages.federate.inputs import node_configs

@@ -13,12 +13,13 @@ from flames_cli.core.federated.reports import Report
 from flames_cli.core.rng import derive_rng
 from flames_cli.fed.algorithms import get_algorithm
 from flames_cli.fed.engines.inline import make_contexts, run_inline
+from flames_cli.fed.federation import EarlierRounds, Federation
 from flames_cli.fed.final_report import pack_final
 from flames_cli.fed.messages import Profile, pack_profile, pack_report, unpack_task
 from flames_cli.fed.pace import USUAL_PACE, Pace
 from flames_cli.fed.participation import ALL_AT_ONCE
 from flames_cli.fed.plan import Plan
-from flames_cli.fed.server import EarlierRounds, Federation, make_server_app
+from flames_cli.fed.server import make_server_app
 from flames_cli.fed.server_delivery import Delivery
 
 SIZE = 8

@@ -12,6 +12,7 @@ from flames_cli.core.federated.candidates import Candidates
 from flames_cli.core.federated.choice import Choice, Preference
 from flames_cli.core.federated.differences import find_difference
 from flames_cli.core.federated.final_statistics import FinalStatistics
+from flames_cli.core.federated.progress import Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,8 @@ class State:
     """Statistics of this round's models, from the clients' pass after the last round; None before it."""
     preferences: dict[str, Preference] = field(default_factory=dict)
     """Record of each client that chooses its model; `personal` then has the clients' own weights."""
+    progress: Progress | None = None
+    """Progress of an asynchronous federation; None: its rounds are in step."""
 
     def model_for(self, client: str, group: str) -> Weights:
         """Return the model that the client trains next: its group's model with the client's own entries.

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from flames_cli.arrays import Weights
 from flames_cli.config import MAX_NAME
+from flames_cli.core.federated.round_parts import group_label
 from flames_cli.errors import FlamesError
 from flames_cli.learn.hardware import find_versions
 from flames_cli.learn.models import options_for, plugin_of
@@ -147,7 +148,7 @@ def _describe(
             plugins=run.plugins or None,
             start=_describe_start(run),
         ),
-        validation={} if run.is_private else _validation(run, own, client),
+        validation={} if run.is_private else _validation(run, own, client, members),
         privacy=dict(run.privacy),
         versions=find_versions(),
         seen=None if run.is_private else _seen(own),
@@ -164,10 +165,19 @@ def _describe_start(run: SourceRun) -> str | None:
     return f"{what} {found['name']}{round_} (sha256 {found['sha256']})"
 
 
-def _validation(run: SourceRun, own: Sequence[ClientFacts], client: str) -> dict[str, float]:
+def _validation(
+    run: SourceRun, own: Sequence[ClientFacts], client: str, members: Sequence[ClientFacts]
+) -> dict[str, float]:
     """Return the validation of a client's model; for a server model that of its clients together, if they
-    use this model, and none if each has a model of its own."""
+    use this model, and none if each has a model of its own.
+
+    With secure aggregation only the validation of all `members` of a model together is known.
+    """
     names = [client] if client else [one.name for one in own]
+    if run.config.secure_aggregation:
+        alike = not run.algorithm.blends_for_each and len(own) == len(members) and not client
+        groups = {run.algorithm.model_group_of(one.name, one.modality) for one in own}
+        names = [group_label(group) for group in groups] if alike else []
     if run.algorithm.pooled:
         names = [run.algorithm.model_group_of(one.name, one.modality) for one in own[:1]]
     if not client and any(name in run.state.personal for name in names):

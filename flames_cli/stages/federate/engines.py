@@ -13,11 +13,12 @@ from flames_cli.fed.engines.ray import Resources, check_ray, run_ray
 from flames_cli.fed.engines.several_devices import run_on_devices
 from flames_cli.fed.engines.superlink import require_superlink, run_at_server
 from flames_cli.fed.events import Noted, OnEvent
+from flames_cli.fed.federation import Federation
 from flames_cli.fed.jobs import Job
 from flames_cli.fed.node import NodeConfig, NodeSettings
 from flames_cli.fed.participation import Participation
 from flames_cli.fed.plan import Plan
-from flames_cli.fed.server import Federation, make_server_app
+from flames_cli.fed.server import make_server_app
 from flames_cli.fed.submitted_runs import read_submitted
 from flames_cli.flower.flwr_command import find_superlink
 from flames_cli.learn.devices import count_gpus, use_gpu
@@ -33,6 +34,7 @@ from flames_cli.stages.federate.run_files import (
     make_round_saver,
     open_spool,
 )
+from flames_cli.stages.federate.secure_options import fewest_clients
 from flames_cli.store.deployment.folders import read_deployment
 from flames_cli.store.runs import RunFolder, write_nodes
 
@@ -102,7 +104,7 @@ def _run_inline(made: Prepared, on_event: OnEvent) -> None:
     n_gpus = min(count_gpus(), len(made.nodes)) if made.config.device in ("auto", "cuda") else 0
     # Reports of several devices are held until it is their turn.
     in_flight = 2 * n_gpus if n_gpus > 1 else None
-    participation = _participation(made.config, len(made.nodes), 0.0, strict=True, in_flight=in_flight)
+    participation = _participation(made, len(made.nodes), 0.0, strict=True, in_flight=in_flight)
     secret = ensure_noise_secret(made.run, made.plan.algorithm)
     federation = Federation(
         plan=made.plan,
@@ -135,7 +137,7 @@ def _run_ray(made: Prepared, on_event: OnEvent) -> None:
     share = NodeSettings(()).cache_share / resources.simultaneous
     write_nodes(made.run.nodes, [{**node, "cache-share": share} for node in made.nodes])
     participation = _participation(
-        made.config, len(made.nodes), RAY_WAIT_SECONDS, strict=True, in_flight=2 * resources.simultaneous
+        made, len(made.nodes), RAY_WAIT_SECONDS, strict=True, in_flight=2 * resources.simultaneous
     )
     job = Job(made.run.path, participation)
     try:
@@ -148,7 +150,7 @@ def _run_superlink(made: Prepared, on_event: OnEvent) -> None:
     deployment = read_deployment(made.config.deployment)
     wait = made.config.wait_for_clients
     participation = _participation(
-        made.config, len(deployment.sites), SUPERLINK_WAIT_SECONDS if wait is None else wait, strict=False
+        made, len(deployment.sites), SUPERLINK_WAIT_SECONDS if wait is None else wait, strict=False
     )
     job = Job(made.run.path, participation)
     last_round = made.resumed.round if made.resumed else 0
@@ -161,10 +163,11 @@ def _run_superlink(made: Prepared, on_event: OnEvent) -> None:
 
 
 def _participation(
-    config: FederateConfig, expected: int, wait: float, strict: bool, in_flight: int | None = None
+    made: Prepared, expected: int, wait: float, strict: bool, in_flight: int | None = None
 ) -> Participation:
+    config = made.config
     return Participation(
-        min_clients=config.min_clients,
+        min_clients=fewest_clients(config, made.plan.algorithm),
         min_clients_by_modality=config.min_clients_by_modality,
         expected_nodes=expected,
         join_timeout_s=wait,

@@ -53,6 +53,7 @@ BEFORE = {
     "ema": 0.0,
     "freeze": "none",
     "clients": [],
+    "secure_aggregation": False,
     "loss": "dice-focal",
     "augmentations": [],
     "topology": None,
@@ -227,7 +228,9 @@ def _check_nothing_lost(run: RunFolder) -> None:
 
 def _has_client_state(config: FederateConfig) -> bool:
     """Return whether clients store state between rounds."""
-    return config.style_stays or get_algorithm(config.strategy).has_client_state
+    algorithm = get_algorithm(config.strategy)
+    own_models = config.secure_aggregation and algorithm.blends_for_each
+    return config.style_stays or algorithm.has_client_state or own_models
 
 
 def _check_client_states(

@@ -17,10 +17,10 @@ from flames_cli.core.federated.reports import State
 from flames_cli.errors import FlamesError
 from flames_cli.fed.evaluation_report import EvaluationReport
 from flames_cli.fed.events import Noted, OnEvent
+from flames_cli.fed.federation import EarlierRounds, Save, SaveEvaluations, SaveFinal
 from flames_cli.fed.joined import SaveClients
 from flames_cli.fed.messages import Profile
 from flames_cli.fed.plan import Plan
-from flames_cli.fed.server import EarlierRounds, Save, SaveEvaluations, SaveFinal
 from flames_cli.fed.server_delivery import Delivery
 from flames_cli.fed.server_final_pass import FinalPass
 from flames_cli.stages.federate.planning import Initial, encoder_weights_of

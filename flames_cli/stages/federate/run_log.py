@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from flames_cli.config import FederateConfig
+from flames_cli.core.federated.round_parts import Record
 from flames_cli.errors import FlamesError
 from flames_cli.fed.events import (
     ClientJoined,
@@ -27,7 +28,7 @@ from flames_cli.stages.rounds import choose_round, read_run_rounds
 from flames_cli.store.files.atomic import finite
 from flames_cli.store.files.jsonl import append_bytes
 from flames_cli.store.runs import MACHINES, RunFolder, read_config
-from flames_cli.trackers.figures import Record, final_figures, round_figures
+from flames_cli.trackers.figures import final_figures, round_figures
 
 LARGEST = 4 * 2**20
 """Size of the log in bytes above which it is renamed and another one begins: about 20,000 rounds."""

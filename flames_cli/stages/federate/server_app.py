@@ -2,8 +2,8 @@
 
 from flames_cli.config import FederateConfig, check_section
 from flames_cli.fed.engines import ENGINES
+from flames_cli.fed.federation import Federation
 from flames_cli.fed.jobs import Job, make_job_server_app
-from flames_cli.fed.server import Federation
 from flames_cli.stages.federate.node_plugins import needed_packages
 from flames_cli.stages.federate.planning import make_plan
 from flames_cli.stages.federate.run_files import (

@@ -28,6 +28,7 @@ from flames_cli.stages.federate.run_files import (
     write_new_run,
 )
 from flames_cli.stages.federate.run_log import logged
+from flames_cli.stages.federate.secure_options import check_clients
 from flames_cli.stages.federate.start import Start, read_start
 from flames_cli.stages.federate.start_warnings import warn_at_start
 from flames_cli.stages.federate.swarm import check_swarm
@@ -223,6 +224,9 @@ def _find_inputs(config: FederateConfig) -> tuple[Images, list[NodeConfig]]:
         check_accountant()
     if not images.partition or ENGINES[config.engine].clients_hold_their_data:
         return images, []
+    check_clients(
+        config, algorithm, [(one.name, one.modality) for one in clients_of_run(config, images.partition)]
+    )
     client_state = run_folder(config.workspace, config.run_name).clients
     return images, node_configs(config, algorithm, images.partition, client_state)
 
