@@ -13,10 +13,11 @@ from flames_cli.core.federated.algorithm import Algorithm
 from flames_cli.core.federated.final_statistics import statistics_of
 from flames_cli.core.federated.lr_schedule import LrSchedule
 from flames_cli.core.federated.reports import Entries, LastReport, State
+from flames_cli.core.federated.secure_blend import weighing_of
 from flames_cli.core.federated.shelf import ClientModels
 from flames_cli.core.federated.topology import Topology
 from flames_cli.core.rng import derive_rng, derive_seed
-from flames_cli.fed.messages import Profile, TrainRequest, TrainTask
+from flames_cli.fed.messages import Profile, SumNote, TrainRequest, TrainTask
 from flames_cli.fed.plugin_rules import rule_text
 from flames_cli.fed.privacy_accountant import privacy_spent
 from flames_cli.learn.train_options import TrainOptions
@@ -117,6 +118,7 @@ class Plan:
             epsilon=spent.get("epsilon", 0.0),
             delta=spent.get("delta", 0.0),
             clip=privacy.clip if privacy else 0.0,
+            secure=weighing_of(self.algorithm) if self.secure else "",
         )
 
     def training_of(self, client: str, modality: str, round_: int) -> TrainOptions:
@@ -154,10 +156,21 @@ class Plan:
                 last_accepted_round=last.round if last else 0,
                 releases=state.releases,
             ),
-            weights=self.known_entries.shared_of(state.model_for(profile.client, group)),
+            weights=self._sent(state, profile, state.model_for(profile.client, group)),
             control=self._control(state, group),
             style=self._style(state, round_, profile.client, others),
+            sum=self._sum_note(state, profile),
         )
+
+    def _sent(self, state: State, profile: Profile, model: Weights) -> Weights:
+        """Return the weights that travel to a client: the mean of a secure sum, if it makes its own model
+        from one, else the shared entries of `model`."""
+        found = state.sum_of(profile.client)
+        return found.mean if found else self.known_entries.shared_of(model)
+
+    def _sum_note(self, state: State, profile: Profile) -> SumNote | None:
+        found = state.sum_of(profile.client)
+        return SumNote(found.round, found.total, len(found.clients)) if found else None
 
     def final_task(self, state: State, profile: Profile) -> TrainTask:
         """Return the task of `profile`'s client after the last round: its own model and its group's model.
@@ -172,7 +185,8 @@ class Plan:
         entries = self.known_entries
         return TrainTask(
             request=replace(request, report_statistics=self.reports_statistics),
-            weights=entries.shared_of(state.used_model_for(profile.client, group)),
+            weights=self._sent(state, profile, state.used_model_for(profile.client, group)),
+            sum=self._sum_note(state, profile),
             server=(
                 entries.shared_of(state.used_server_model(group))
                 if self.reports_statistics and profile.client in state.personal
@@ -184,7 +198,7 @@ class Plan:
         """Return the task to evaluate the final model of `profile`'s client, with its own statistics."""
         task = self.task(state, state.round + 1, profile, [profile])
         final = state.final_model_for(profile.client, self.model_group_of(profile), profile.modality)
-        return replace(task, weights=self.known_entries.shared_of(final))
+        return replace(task, weights=self._sent(state, profile, final))
 
     def kept_task(self, state: State, profile: Profile) -> TrainTask:
         """Return the task to keep the final model of `profile`'s client, with its own statistics.
@@ -199,7 +213,11 @@ class Plan:
             releases=state.releases,
         )
         final = state.final_model_for(profile.client, self.model_group_of(profile), profile.modality)
-        return TrainTask(replace(request, wire_dtype="fp32"), self.known_entries.shared_of(final))
+        return TrainTask(
+            request=replace(request, wire_dtype="fp32"),
+            weights=self._sent(state, profile, final),
+            sum=self._sum_note(state, profile),
+        )
 
     @property
     def reports_statistics(self) -> bool:

@@ -15,6 +15,7 @@ from flames_cli.core.federated.blend import Blend
 from flames_cli.core.federated.blends import make_blend
 from flames_cli.core.federated.candidates import Candidates
 from flames_cli.core.federated.choice import Preference, presence_reason, update
+from flames_cli.core.federated.new_model import make_new_model
 from flames_cli.core.federated.plugin_blend import Place
 from flames_cli.core.federated.privacy import NoiseKey, Release
 from flames_cli.core.federated.reports import (
@@ -29,13 +30,7 @@ from flames_cli.core.federated.reports import (
     select,
 )
 from flames_cli.core.federated.running_sum import RunningSum
-from flames_cli.core.federated.server_steps import (
-    OptimiserState,
-    adam_step,
-    average_step,
-    control_step,
-    momentum_step,
-)
+from flames_cli.core.federated.server_steps import OptimiserState, control_step
 from flames_cli.core.federated.shelf import IN_MEMORY, ClientModels, Shelf
 from flames_cli.core.federated.swarm_blend import SwarmBlend
 from flames_cli.core.federated.topology import Topology
@@ -349,26 +344,15 @@ class _ModelGroup:
     def finish(self, old: OptimiserState, round_: int, n_clients: int) -> tuple[Weights, dict[str, Weights]]:
         """Return the group's new model and optimiser state; entries that are not shared are unchanged."""
         self._blend.n_clients = n_clients
-        # A mean of equal numbers may differ in its last bit.
-        kept = select(self._start, self.entries.frozen)
-        blend = {**self._start, **self._blend.server(), **kept}
-        stepped, changed = self._step(blend, old, round_)
+        blended, control = self._blend.server(), {}
         if self._algorithm.clients_correct_gradients:
             if n_clients < self.n_reports:
                 raise ValueError(f"got {self.n_reports} reports of a group of {n_clients} clients")
-            changed |= control_step(self._parameters, self._control, old, n_clients)
-        model = {**blend, **stepped}
-        if self._algorithm.ema:
-            changed |= average_step(self.entries.shared_of(model), old, self._algorithm.ema)
-        stored = {kind: one for kind, one in {**old, **changed}.items() if kind != BLEND_STATE}
-        return model, stored
-
-    def _step(self, blend: Weights, old: OptimiserState, round_: int) -> tuple[Weights, dict[str, Weights]]:
-        if self._algorithm.server_steps_by_adam:
-            return adam_step(self._parameters, blend, old, self._algorithm.server_lr, round_)
-        if self._algorithm.server_momentum:
-            return momentum_step(self._parameters, blend, old, self._algorithm.server_momentum)
-        return {}, {}
+            control = control_step(self._parameters, self._control, old, n_clients)
+        model, stored = make_new_model(
+            self._algorithm, self.entries, self._start, blended, old, round_, control
+        )
+        return model, {kind: one for kind, one in stored.items() if kind != BLEND_STATE}
 
     def personal(self) -> Mapping[str, Weights]:
         """Return the entries that differ from client to client, by client."""
