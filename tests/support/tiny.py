@@ -30,8 +30,9 @@ def tiny_options(workspace: Path, **options: Any) -> dict[str, Any]:
 
 
 def make_tiny(root: Path, size: int = 32, brats: int = 2) -> None:
-    """Fill a workspace with the shards of brats-1, brats-2, … (MRI) and busi (US): few images of noise."""
-    for name, modality, n in (("brats", "MRI", 6 * brats), ("busi", "US", 8)):
+    """Fill a workspace with the shards of brats-1 to brats-`brats` (MRI) and busi (US): images of noise, and
+    few."""
+    for name, modality, n in (("brats", "MRI", 12), ("busi", "US", 8)):
         members = {
             "client_train": [(f"{name}-p{number}", f"{name}-p{number}", 1) for number in range(n)],
             "client_val": [],
