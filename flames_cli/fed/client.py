@@ -17,8 +17,10 @@ from flames_cli.fed.final_report import ACTION, pack_final
 from flames_cli.fed.messages import TrainRequest, pack_profile, pack_report, unpack_task
 from flames_cli.fed.node import Declined, NodeSettings, read_profile, settings_of
 from flames_cli.fed.node_log import NodeLog, say
+from flames_cli.fed.secure.final_pass import mask_final
 from flames_cli.fed.secure.client import ClientSession, answer_keys, mask_report, report_factor
 from flames_cli.fed.secure.messages import KEYS, SHARES, UNMASK, Part, has_part, read_part
+from flames_cli.fed.secure.own_final import save_final_entries, with_final_model
 from flames_cli.fed.secure.own_model import with_own_weights
 from flames_cli.secagg import Declined as DeclinedSum
 from flames_cli.store.secure_sessions import SecureFiles
@@ -151,7 +153,9 @@ def _evaluate(message: Message, settings: NodeSettings, cache: DatasetCache) -> 
 
     task, profile, cases = unpack_task(message), read_profile(settings), cache.load(settings, "test")
     log = NodeLog(settings, message, task.request)
-    own = with_own_weights(task, settings, profile.client, partial(say, settings))
+    # The request is that of the next round, whose training would begin with this model.
+    after = task.request.round - 1
+    own = with_final_model(task, settings, profile.client, after, partial(say, settings))
     report = evaluate_client(own, settings, profile, cases)
     log.end_evaluation(report)
     return pack_evaluation(report, message)
@@ -159,13 +163,20 @@ def _evaluate(message: Message, settings: NodeSettings, cache: DatasetCache) -> 
 
 def _examine(message: Message, settings: NodeSettings, cache: DatasetCache) -> Message:
     from flames_cli.fed.final_pass import report_on_final_models
+    from flames_cli.fed.training import begun_with
 
     task = unpack_task(message)
     log = NodeLog(settings, message, task.request)
     profile = read_profile(settings)
+    session = _begin_sum(message, settings, "final", task.request)
     own = with_own_weights(task, settings, profile.client, partial(say, settings))
     report = report_on_final_models(own, settings, profile, cache)
-    reply = pack_final(report, message)
+    if session:
+        chosen = begun_with(own, report.choice) if report.choice else {}
+        save_final_entries(settings, task.request, profile.client, {**chosen, **report.own})
+        reply = mask_final(session, report, profile, message)
+    else:
+        reply = pack_final(report, message)
     log.end_examination(report, reply)
     return reply
 

@@ -191,13 +191,18 @@ class ClientSession:
 
 
 def report_factor(terms: SumTerms, report: Report) -> float:
-    """Return the factor of a report in the sum.
+    """Return the factor of a report in the sum; raises as `factor_of`."""
+    return factor_of(terms, report.n_examples, report.n_steps)
+
+
+def factor_of(terms: SumTerms, n_examples: int, n_steps: int = 0) -> float:
+    """Return the factor of a client with these numbers of images and steps.
 
     Raises:
         Declined: it would not be above 0 and at most 1.
     """
     try:
-        return weigh(terms.weighing, report.n_examples, report.n_steps, terms.reference)
+        return weigh(terms.weighing, n_examples, n_steps, terms.reference)
     except ValueError as error:
         raise Declined(f"{error}; its images have changed since it joined: restart its node") from error
 
