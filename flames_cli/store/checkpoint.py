@@ -14,9 +14,11 @@ from typing import Any
 from flames_cli.arrays import Weights
 from flames_cli.core.federated.choice import Preference
 from flames_cli.core.federated.final_statistics import FinalStatistics
+from flames_cli.core.federated.progress import Progress
 from flames_cli.core.federated.reports import LastReport, Moved, OpenedSum, State
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.store.checkpoint_files import FileWriter, LastFiles, Saved
+from flames_cli.store.checkpoint_progress import parse_progress, write_progress
 from flames_cli.store.files.atomic import (
     DAMAGED,
     raising_not_written,
@@ -129,6 +131,7 @@ def _write(folder: Path, state: State, last: LastFiles | None = None) -> dict[st
         "releases": state.releases,
         "statistics": written.statistics(state.statistics),
         "preferences": {name: asdict(one) for name, one in state.preferences.items()},
+        **({"progress": write_progress(written, state.progress)} if state.progress else {}),
         "clients": {name: asdict(last) for name, last in state.clients.items()},
         **({"sums": written.sums(state.sums)} if state.sums else {}),
         "sha256": written.sha256,
@@ -236,6 +239,7 @@ def load_state(folder: Path, round_: int | None = None, mapped: bool = False) ->
         releases=stored.releases,
         statistics=stored.statistics,
         preferences=stored.preferences,
+        progress=stored.progress,
         sums=stored.sums,
     )
 
@@ -285,6 +289,12 @@ class _Reader:
             if unknown := [name for name in found if name not in self._index["personal"]]:
                 raise self._damaged(f"{INDEX} has no weights of client {unknown[0]}, which chooses")
             return {str(name): _preference(**stored) for name, stored in found.items()}
+
+    @property
+    def progress(self) -> Progress | None:
+        with self._entries_expected():
+            found = self._index.get("progress")
+            return None if found is None else parse_progress(found, lambda file: self._read(file, True))
 
     @property
     def sums(self) -> tuple[OpenedSum, ...]:

@@ -62,12 +62,12 @@ class FileWriter:
         self.sha256: dict[str, str] = {}
         self.saved: dict[str, Saved] = {}
 
-    def personal(self, models: Mapping[str, Weights]) -> dict[str, str]:
+    def personal(self, models: Mapping[str, Weights], prefix: str = "client") -> dict[str, str]:
         """Write the clients' models, one at a time, or link to the files in which they are stored already."""
         stored = ClientModels.of(models)
         files = {}
         for name in stored:
-            load, file = stored.load_of(name), f"client-{safe_name(name)}.safetensors"
+            load, file = stored.load_of(name), f"{prefix}-{safe_name(name)}.safetensors"
             is_stored = isinstance(load, StoredModel) and self._link(load.path, file, load.sha256)
             files[name] = file if is_stored else self._write(file.removesuffix(".safetensors"), load())
         return files

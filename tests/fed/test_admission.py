@@ -39,7 +39,7 @@ def test_a_node_without_the_version_of_the_run_is_rejected_by_name_with_what_to_
 
 
 def test_a_node_of_an_earlier_release_is_rejected_by_its_protocol_first():
-    assert reason({}, protocol=10).startswith("it speaks protocol 10, this server 11; install the same")
+    assert reason({}, protocol=11).startswith("it speaks protocol 11, this server 12; install the same")
 
 
 def test_a_run_without_plugins_admits_every_node():

@@ -59,7 +59,9 @@ class SecureRun:
         return [record for _, record in self.saved]
 
 
-def do_as_asked(action: str, client: str, round_: int, message: Message, answer: Callable[[], Message]) -> Message:
+def do_as_asked(
+    action: str, client: str, round_: int, message: Message, answer: Callable[[], Message]
+) -> Message:
     return answer()
 
 

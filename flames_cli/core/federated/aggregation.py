@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from flames_cli.arrays import Weights
+from flames_cli.core.federated.aged_flames_blend import Aged
 from flames_cli.core.federated.algorithm import Algorithm
 from flames_cli.core.federated.blends import make_blend
 from flames_cli.core.federated.candidates import Candidates
@@ -43,6 +44,8 @@ class RoundSettings:
     """Key of the noise that an algorithm with privacy adds to models."""
     shelf: Shelf = IN_MEMORY
     """Place of the reports and models of single clients."""
+    aged: Aged | None = None
+    """Reports of an asynchronous federation; None: rounds are in step."""
 
 
 PLAIN = RoundSettings()
@@ -112,10 +115,13 @@ class OpenRound:
                 Release(key=noise, round=state.round + 1, group=name) if noise else None,
                 settings.shelf,
                 Place(name, state.round + 1, state.optimiser_state.get(name, {}).get(BLEND_STATE, {})),
+                settings.aged,
             )
             for name, start in state.server.items()
         }
-        self._waiting: dict[str, _Waiting] = {}
+        self._starts = settings.aged.starts if settings.aged else {}
+        self._repeats = settings.aged is not None
+        self._waiting: list[_Waiting] = []
         self._candidates: dict[str, Candidates] = {}
         self._preferences: dict[str, Preference] = {}
         self._styles: dict[str, Weights] = {}
@@ -125,19 +131,22 @@ class OpenRound:
     def take(self, report: Report) -> None:
         """Accept `report`, reject it, or let it wait until there are other reports to compare with."""
         client, name = report.client, self._algorithm.model_group_of(report.client, report.modality)
-        if reason := self._rejection_reason(report, name):
+        if reason := self.fault(report):
             self._rejected[client] = reason
             return
         moved = self._limit.measure(report, self._start_of(report, name), self._groups[name].entries)
         known = known_moves(self._state.clients, client)
         compared = self._limit.is_set and self._algorithm.clients_share_models
         if compared and sum(last.group == name for last in known.values()) < FEWEST:
-            self._waiting[client] = _Waiting(report, moved, self._shelf)
+            self._waiting.append(_Waiting(report, moved, self._shelf))
         else:
             self._judge(report, name, moved, known)
 
-    def _rejection_reason(self, report: Report, group: str) -> str | None:
-        if report.client in self._accepted or report.client in self._waiting:
+    def fault(self, report: Report) -> str | None:
+        """Return why `report` cannot be used, whatever the others report; None if it can."""
+        group = self._algorithm.model_group_of(report.client, report.modality)
+        waiting = {one.rest.client for one in self._waiting}
+        if not self._repeats and (report.client in self._accepted or report.client in waiting):
             return "it reported twice in one round"
         if group not in self._groups:
             return f"there is no model for '{group}', expected one of {sorted(self._groups)}"
@@ -148,6 +157,8 @@ class OpenRound:
 
     def _start_of(self, report: Report, group: str) -> Weights:
         """Return the model from which the client started: the one that was sent, or its choice."""
+        if load := self._starts.get(report.client):
+            return load()
         offer = self._candidates_of(group).offer(report.client) if report.choice else None
         if offer is None or report.choice is None:
             return self._state.model_for(report.client, group)
@@ -167,7 +178,7 @@ class OpenRound:
             return
         # A private run stores nothing of a single client: its distance would be in the checkpoint.
         stored = Moved() if self._algorithm.privacy else moved
-        self._accepted[report.client] = LastReport(group=name, round=self._state.round + 1, moved=stored)
+        self._accepted[report.client] = LastReport(group=name, round=self._number_of(report), moved=stored)
         self._groups[name].add(report)
         if self._algorithm.clients_choose:
             before = self._state.preferences.get(report.client)
@@ -185,14 +196,18 @@ class OpenRound:
     def _judge_waiting(self) -> None:
         """Compare each waiting report with the newest report of every other client."""
         newest = {**self._state.clients, **self._accepted}
-        for client, waiting in self._waiting.items():
-            name = self._algorithm.model_group_of(client, waiting.modality)
-            newest[client] = LastReport(group=name, round=self._state.round + 1, moved=waiting.moved)
+        for waiting in self._waiting:
+            report = waiting.rest
+            name = self._algorithm.model_group_of(report.client, report.modality)
+            newest[report.client] = LastReport(name, self._number_of(report), waiting.moved)
         while self._waiting:
-            client = next(iter(self._waiting))
-            waiting = self._waiting.pop(client)
-            others = known_moves(newest, client)
-            self._judge(waiting.report(), newest[client].group, waiting.moved, others)
+            waiting = self._waiting.pop(0)
+            client = waiting.rest.client
+            self._judge(waiting.report(), newest[client].group, waiting.moved, known_moves(newest, client))
+
+    def _number_of(self, report: Report) -> int:
+        """Return the round of a report: in an asynchronous federation the number of the client's training."""
+        return report.round if self._repeats else self._state.round + 1
 
     def _reject_small_groups(self) -> None:
         """Reject the reports of groups that have too few reports to blend."""
@@ -235,19 +250,18 @@ class OpenRound:
 
 
 class _Waiting:
-    """A report that waits until there are others to compare with."""
+    """A report that waits until there are others to compare with; `rest` is the report without its arrays."""
 
     def __init__(self, report: Report, moved: Moved, shelf: Shelf) -> None:
         self.moved = moved
-        self.modality = report.modality
-        self._rest = replace(report, weights={}, control=None)
+        self.rest = replace(report, weights={}, control=None)
         self._weights = shelf.keep_report(report.weights)
         self._control = None if report.control is None else shelf.keep_report(report.control)
 
     def report(self) -> Report:
         """Return the report."""
         control = None if self._control is None else self._control()
-        return replace(self._rest, weights=self._weights(), control=control)
+        return replace(self.rest, weights=self._weights(), control=control)
 
 
 class _ModelGroup:
@@ -261,6 +275,7 @@ class _ModelGroup:
         release: Release | None,
         shelf: Shelf,
         place: Place,
+        aged: Aged | None,
     ) -> None:
         self._algorithm = algorithm
         self._start = start
@@ -268,7 +283,7 @@ class _ModelGroup:
         self._shared = entries.shared_of(start)
         self._parameters = entries.parameters_of(start)
         self._style = select(start, entries.style)
-        self._blend = make_blend(algorithm, start, entries, release, shelf, place)
+        self._blend = make_blend(algorithm, start, entries, release, shelf, place, aged)
         self._control = RunningSum()
         self.n_reports = 0
 

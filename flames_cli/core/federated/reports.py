@@ -12,6 +12,7 @@ from flames_cli.core.federated.candidates import Candidates
 from flames_cli.core.federated.choice import Choice, Preference
 from flames_cli.core.federated.differences import find_difference
 from flames_cli.core.federated.final_statistics import FinalStatistics
+from flames_cli.core.federated.progress import Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +128,8 @@ class State:
     sums: tuple[OpenedSum, ...] = ()
     """Sums from which clients make their own models: of each client's newest accepted round. Only runs with
     secure aggregation have them."""
+    progress: Progress | None = None
+    """Progress of an asynchronous federation; None: its rounds are in step."""
 
     def sum_of(self, client: str) -> OpenedSum | None:
         """Return the sum that has the client's last accepted report; None if there is none."""

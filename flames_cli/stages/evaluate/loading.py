@@ -13,6 +13,7 @@ from flames_cli.errors import FlamesError
 from flames_cli.fed.algorithms import get_algorithm
 from flames_cli.fed.engines import ENGINES
 from flames_cli.fed.plan import estimates_statistics
+from flames_cli.fed.privacy_accountant import OLDER_ACCOUNTANT
 from flames_cli.learn.models import options_for
 from flames_cli.learn.segment import Segmenter
 from flames_cli.stages.federate.planning import choose_privacy
@@ -262,9 +263,16 @@ def _privacy_facts(made: FederateConfig, folder: RunFolder, state: State) -> dic
     if privacy is None:
         return None
     lines = (record for record in read_rounds(folder.rounds) if record["round"] == state.round)
-    spent = next(lines, {}).get("epsilon")
-    unit = {"unit": "client", "relation": "add or remove one", "accountant": "rdp"}
-    return {"epsilon": spent, **asdict(privacy), "rounds": state.round, "releases": state.releases, **unit}
+    line = next(lines, {})
+    accountant = line.get("accountant", OLDER_ACCOUNTANT if line else None)
+    unit = {"unit": "client", "relation": "add or remove one", "accountant": accountant}
+    return {
+        "epsilon": line.get("epsilon"),
+        **asdict(privacy),
+        "rounds": state.round,
+        "releases": state.releases,
+        **unit,
+    }
 
 
 def has_stale_statistics(run: LoadedRun) -> bool:

@@ -7,7 +7,15 @@ import pytest
 from tests.support.federation import make_profile, run_federation
 from tests.support.secure import run_secure
 
-CLIENTS = {"m1": ("MRI", 30), "m2": ("MRI", 10), "m3": ("MRI", 4), "u1": ("US", 5), "u2": ("US", 20), "u3": ("US", 7), "u4": ("US", 1)}
+CLIENTS = {
+    "m1": ("MRI", 30),
+    "m2": ("MRI", 10),
+    "m3": ("MRI", 4),
+    "u1": ("US", 5),
+    "u2": ("US", 20),
+    "u3": ("US", 7),
+    "u4": ("US", 1),
+}
 PROFILES = [make_profile(client, modality, n) for client, (modality, n) in CLIENTS.items()]
 
 

@@ -101,7 +101,7 @@ def test_what_is_always_there_is_in_every_line(lines):
 def test_fields_of_privacy_are_those_of_private_runs_only(lines):
     of_line, of_client = described()
     private = {name for name, (_, when) in of_line.items() if when == "with `--dp-noise`"}
-    assert private == {"epsilon", "delta"} <= set(lines["b"][0])
+    assert private == {"epsilon", "delta", "accountant"} <= set(lines["b"][0])
     assert not private & set(lines["a"][0])
     hidden = {name for name, (_, when) in of_client.items() if when.startswith("without `--dp-noise`")}
     assert hidden == {"update_norm"}
