@@ -17,8 +17,8 @@ from flames_cli.fed.final_report import ACTION, pack_final
 from flames_cli.fed.messages import TrainRequest, pack_profile, pack_report, unpack_task
 from flames_cli.fed.node import Declined, NodeSettings, read_profile, settings_of
 from flames_cli.fed.node_log import NodeLog, say
-from flames_cli.fed.secure.final_pass import mask_final
 from flames_cli.fed.secure.client import ClientSession, answer_keys, mask_report, report_factor
+from flames_cli.fed.secure.final_vector import mask_final
 from flames_cli.fed.secure.messages import KEYS, SHARES, UNMASK, Part, has_part, read_part
 from flames_cli.fed.secure.own_final import save_final_entries, with_final_model
 from flames_cli.fed.secure.own_model import with_own_weights

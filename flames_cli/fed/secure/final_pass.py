@@ -18,17 +18,17 @@ from flwr.app import Message
 from flwr.serverapp import Grid
 
 from flames_cli.arrays import Weights
-from flames_cli.core.federated.final_statistics import MEAN, VARIANCE, FinalStatistics, statistics_of
-from flames_cli.core.federated.pooled_numbers import NAMES, pool, to_parts
+from flames_cli.core.federated.final_statistics import FinalStatistics, statistics_of
+from flames_cli.core.federated.pooled_numbers import pool
 from flames_cli.core.federated.reports import State
-from flames_cli.core.federated.sum_layout import SumLayout, Sums
+from flames_cli.core.federated.sum_layout import Sums
 from flames_cli.fed.events import OnEvent
 from flames_cli.fed.final_report import MESSAGE_TYPE, FinalReport
 from flames_cli.fed.messages import Profile
 from flames_cli.fed.packing import Packer
 from flames_cli.fed.plan import Plan
 from flames_cli.fed.roster import Clients, Roster
-from flames_cli.fed.secure.client import ClientSession, factor_of
+from flames_cli.fed.secure.final_vector import RECEIVED, from_moments, moments_layout
 from flames_cli.fed.secure.sums import Group, Outcome, open_sums
 from flames_cli.fed.secure.terms import SumTerms
 from flames_cli.fed.server_final_pass import FinalPass
@@ -37,64 +37,6 @@ from flames_cli.secagg.session import FEWEST
 
 WORD_BITS = 64
 """Bits of the words, whatever the wire type: the vectors are small, and moments may be large."""
-
-RECEIVED = "received_"
-"""Start of the names of validations in `pooled_numbers`, which those of final models do not have."""
-
-
-def moments_layout(moments: Weights) -> SumLayout:
-    """Return the vector of a client in this pass."""
-    return SumLayout.of(moments, False, len(NAMES))
-
-
-def to_moments(statistics: Weights) -> Weights:
-    """Return means and second moments, in float64, of running means and variances."""
-    found: Weights = {}
-    for name, array in statistics.items():
-        wide = array.astype(np.float64)
-        if name.endswith(VARIANCE):
-            wide = wide + statistics[name.removesuffix(VARIANCE) + MEAN].astype(np.float64) ** 2
-        found[name] = wide
-    return found
-
-
-def from_moments(sums: Sums, like: Weights) -> Weights:
-    """Return the statistics of all images together, from the sums of the clients' moments."""
-    found: Weights = {}
-    for name, array in like.items():
-        value = sums.weighted[name] / sums.factor
-        if name.endswith(VARIANCE):
-            mean = sums.weighted[name.removesuffix(VARIANCE) + MEAN] / sums.factor
-            value = np.maximum(value - mean**2, 0.0)
-        found[name] = value.astype(array.dtype)
-    return found
-
-
-def mask_final(
-    session: ClientSession, report: FinalReport, shared: Weights, profile: Profile, message: Message
-) -> Message:
-    """Return the client's reply: the masked vector of its moments and its validation.
-
-    Args:
-        session: the client's session.
-        report: what it found.
-        shared: its model's shared entries.
-        profile: the client.
-        message: the request.
-    """
-    found = report.server or report.own
-    moments = to_moments({name: found[name] for name in statistics_of(shared)} if found else {})
-    numbers = {
-        (f"{RECEIVED}{name}" if name.startswith("val_") else name): value
-        for name, value in report.validation.items()
-    }
-    words = session.mask(
-        moments_layout(moments),
-        moments,
-        factor_of(session.terms, report.n_examples),
-        to_parts(numbers, session.terms.images),
-    )
-    return session.report(words, profile, message)
 
 
 def examine_by_sums(
@@ -171,7 +113,7 @@ def _largest_validation(clients: Clients) -> int:
 def _expected(plan: Plan, state: State, group: str) -> Weights:
     """Return the entries whose statistics clients estimate."""
     shared = plan.known_entries.shared_of(state.server[group])
-    return statistics_of(shared) if plan.reports_statistics else {}
+    return dict(sorted(statistics_of(shared).items())) if plan.reports_statistics else {}
 
 
 def _assemble(

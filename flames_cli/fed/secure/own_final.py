@@ -1,4 +1,4 @@
-"""The client's own final model in a run with secure aggregation, of which the server has only a part or nothing.
+"""The client's own final model in a run with secure aggregation, which the server does not have.
 
 In the pass after the last round a client stores what it has found: BatchNorm's statistics on its own images,
 or all entries of the model that it has chosen. Its evaluation and its stored model take these entries.
@@ -19,9 +19,7 @@ STORED_PASSES = 16
 ones."""
 
 
-def save_final_entries(
-    settings: NodeSettings, request: TrainRequest, client: str, entries: Weights
-) -> None:
+def save_final_entries(settings: NodeSettings, request: TrainRequest, client: str, entries: Weights) -> None:
     """Store entries of the client's model after the round of `request`.
 
     Raises:
@@ -36,7 +34,7 @@ def save_final_entries(
 def with_final_model(
     task: TrainTask, settings: NodeSettings, client: str, round_: int, on_note: Callable[[str], None]
 ) -> TrainTask:
-    """Return `task` with the weights of the client's own model after `round_`, if the server does not have it.
+    """Return `task` with the weights of the client's own model after `round_`, if no server has it.
 
     Raises:
         FlamesError: the client state is damaged, or does not fit the server's message.
