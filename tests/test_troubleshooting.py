@@ -32,6 +32,7 @@ TELLING = {
     "fed/jobs.py": {"make_job_server_app"},
     "fed/roster.py": {"_admit", "_shortage", "_explain"},
     "fed/plain_round.py": {"_collect"},
+    "fed/secure/sums.py": {"close_adverts", "_abandon"},
     "core/imaging/labels.py": {
         "SOFT_ADVICE",
         "_above",

@@ -139,8 +139,8 @@ class TrainRequest:
 
 @dataclass(frozen=True, slots=True)
 class SumNote:
-    """What a client needs besides M, which travels as the task's weights, to make its own model from the sum
-    of its last accepted round (`secure_blend.personalise`)."""
+    """Facts with which a client makes its own model from M, which travels as the task's weights: the sum of
+    its last accepted round (`secure_blend.personalise`)."""
 
     round: int
     total: float

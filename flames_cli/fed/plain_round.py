@@ -16,15 +16,15 @@ from flames_cli.core.federated.privacy import NoiseKey
 from flames_cli.core.federated.reports import Report, RoundResult, State
 from flames_cli.core.federated.update_norms import NormLimit
 from flames_cli.errors import FlamesError
-from flames_cli.fed.choice_records import patients_reason
 from flames_cli.fed.events import ClientAsked, OnEvent, ReportReceived, ReportRejected, RoundDone
 from flames_cli.fed.exchange import Reply, exchange
 from flames_cli.fed.federation import Federation
-from flames_cli.fed.messages import Profile, StartOf, unpack_report, validation_fault
+from flames_cli.fed.messages import Profile
 from flames_cli.fed.offers import Offers
 from flames_cli.fed.packing import Packer
 from flames_cli.fed.privacy_accountant import privacy_spent
 from flames_cli.fed.records import message_bytes
+from flames_cli.fed.report_reading import Asked, read_report
 from flames_cli.fed.roster import Clients, Roster
 from flames_cli.fed.sanitise import sanitise
 from flames_cli.fed.waiting import Work
@@ -44,16 +44,6 @@ class _Traffic:
     """Reason of each client without a readable report."""
     bytes_down: int = 0
     bytes_up: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """Round and limits that a client's reply must fit, and the model with which it began."""
-
-    round: int
-    most_steps: int
-    """Largest number of steps that the client's images make."""
-    start_of: StartOf
 
 
 def run_plain_round(
@@ -128,7 +118,7 @@ def _collect(
         roster.settle(reply)
         profile = profiles[reply.node]
         most_steps = plan.steps_a_round(profile.client, profile.modality, profile.n_train)
-        asked = _Asked(round_, most_steps, partial(offers.start, profile))
+        asked = Asked(round_, most_steps, partial(offers.start, profile))
         yield from _take(reply, profile, asked, traffic, on_event)
         del reply  # frees the memory while the next reply is awaited
     for node, profile in clients:
@@ -137,11 +127,11 @@ def _collect(
 
 
 def _take(
-    reply: Reply, profile: Profile, asked: _Asked, traffic: _Traffic, on_event: OnEvent
+    reply: Reply, profile: Profile, asked: Asked, traffic: _Traffic, on_event: OnEvent
 ) -> Iterator[Report]:
     """Yield the report in `reply`, if there is a readable one; note the outcome in `traffic`."""
     client = profile.client
-    report, reason = _read_report(reply, profile, asked)
+    report, reason = read_report(reply, profile, asked)
     if report is None or reply.message is None:
         traffic.failed[client] = reason
         on_event(ReportRejected(client, asked.round, reason))
@@ -152,27 +142,6 @@ def _take(
     if report.choice:
         traffic.choices[client] = report.choice.as_json()
     yield report
-
-
-def _read_report(reply: Reply, profile: Profile, asked: _Asked) -> tuple[Report | None, str]:
-    """Return (the report, ""), or (None, the reason why there is none)."""
-    report, reason = reply.read(partial(unpack_report, start_of=asked.start_of), "report")
-    if report is None:
-        return None, reason
-    if report.round != asked.round:
-        return None, f"it reports on round {report.round}, expected round {asked.round}"
-    if report.n_examples > profile.n_train:
-        return None, f"it reports {report.n_examples} examples, it joined with {profile.n_train}"
-    if not 0 <= report.n_steps <= asked.most_steps:
-        return None, f"it reports {report.n_steps} steps, its images make at most {asked.most_steps}"
-    if impossible := patients_reason(report.choice, profile.n_val) or validation_fault(
-        report.metrics, profile
-    ):
-        return None, impossible
-    if (report.client, report.modality) != (profile.client, profile.modality):
-        stated = sanitise(f"'{report.client}' ({report.modality})")
-        return None, f"it reports as {stated}, it joined as '{profile.client}' ({profile.modality})"
-    return report, ""
 
 
 def _moved(client: str, result: RoundResult) -> dict[str, float]:

@@ -41,6 +41,7 @@ class Roster:
         self._queries: dict[str, int] = {}
         self._ask_after: dict[int, float] = {}
         self._busy: dict[int, str] = {}
+        self._late: set[int] = set()
         self._started: dict[int, str] = {}
         self._seen: dict[int, str] = {}
         self._looked = 0.0
@@ -98,6 +99,10 @@ class Roster:
                 return present
             yield from pause(self._pace.presence_s)
 
+    def present(self) -> Clients:
+        """Return the clients that can be asked now."""
+        return self._find_present()
+
     def terms(self, on_arrival: Callable[[int], None] = note_nothing) -> Terms:
         """Return the terms of a round's exchange of messages."""
         return Terms(
@@ -112,7 +117,9 @@ class Roster:
     def settle(self, reply: Reply) -> None:
         """Note that a node has replied or has lost its message; a node that is late is still busy."""
         if reply.message is not None or self.is_lost(reply.node):
-            self._busy.pop(reply.node, None)
+            self._free(reply.node)
+        elif reply.node in self._busy:
+            self._late.add(reply.node)
 
     def is_lost(self, node: int) -> bool:
         """Return True if `node` has restarted since it was asked."""
@@ -178,12 +185,19 @@ class Roster:
             self._on_event(NodeRejected(client, problem))
 
     def _free_late(self) -> None:
-        """Discard late reports of earlier rounds; their clients can be asked again."""
-        numbers = {number: node for node, number in self._busy.items()}
+        """Discard late reports of earlier rounds; their clients can be asked again.
+
+        A node that is not late has a message of other work, which waits for its reply.
+        """
+        numbers = {self._busy[node]: node for node in self._late}
         for message in self._grid.pull_messages(numbers) if numbers else ():
-            self._busy.pop(numbers.get(message.metadata.reply_to_message_id, 0), None)
-        for node in [node for node in self._busy if self.is_lost(node)]:
-            del self._busy[node]
+            self._free(numbers.get(message.metadata.reply_to_message_id, 0))
+        for node in [node for node in self._late if self.is_lost(node)]:
+            self._free(node)
+
+    def _free(self, node: int) -> None:
+        self._busy.pop(node, None)
+        self._late.discard(node)
 
     def _admit(self, node: int, answer: Message, online: Mapping[int, str]) -> tuple[str, str]:
         """Admit a node; return its name, and why it may not join (empty if it may)."""

@@ -10,7 +10,7 @@ from flames_cli.errors import FlamesError
 from flames_cli.fed.admission import Requirements
 from flames_cli.fed.events import ClientJoined, NodeRejected, Waiting
 from flames_cli.fed.exchange import exchange
-from flames_cli.fed.messages import pack_profile
+from flames_cli.fed.messages import make_query, pack_profile, unpack_profile
 from flames_cli.fed.pace import Pace
 from flames_cli.fed.participation import Participation
 from flames_cli.fed.roster import Roster
@@ -216,6 +216,22 @@ def test_a_late_client_is_not_asked_until_it_is_done_and_then_joins_again(make):
     assert names(finish(roster.wait_for_clients(2), QUICK)) == ["a"]
     grid.busy = set()
     assert names(finish(roster.wait_for_clients(3), QUICK)) == ["a", "b"]
+
+
+def test_a_reply_for_which_other_work_waits_is_not_taken_as_late(make):
+    grid = Grid({1: make_profile("a"), 2: make_profile("b")})
+    roster = make(grid)
+    members = finish(roster.wait_for_clients(1), QUICK)
+    grid.busy = {2}
+    node, profile = members[1]
+    waited_for = exchange(grid, [make_query(node)], roster.terms())
+    assert next(waited_for) is None
+    grid.busy = set()
+    assert names(roster.present()) == ["a"]
+    reply = next(one for one in waited_for if one)
+    assert unpack_profile(reply.message) == profile
+    roster.settle(reply)
+    assert names(roster.present()) == ["a", "b"]
 
 
 def test_a_node_that_restarted_is_admitted_again(make):

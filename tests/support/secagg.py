@@ -22,8 +22,10 @@ class Federation:
     session: Session = field(init=False)
     collector: Collector = field(init=False)
     clients: dict[str, Participant] = field(init=False, default_factory=dict)
-    received: list[bytes] = field(init=False, default_factory=list)
-    """Everything that the collector got from the clients, in order."""
+    texts: list[bytes] = field(init=False, default_factory=list)
+    """Adverts, dealings and openings that the collector got, in order."""
+    masked: dict[str, Words] = field(init=False, default_factory=dict)
+    """Vectors that the collector got."""
 
     def __post_init__(self) -> None:
         self.session = new_session(self.bits)
@@ -53,7 +55,7 @@ class Federation:
         for name, client in self.clients.items():
             words = self.vectors[name].copy()
             client.mask(words)
-            self.received.append(words.tobytes())
+            self.masked[name] = words
             self.collector.add(name, words)
 
     def unmask(self, lost: Collection[str] = ()) -> None:
@@ -82,8 +84,8 @@ class Federation:
         self.clients = {name: Participant.from_bytes(client.to_bytes()) for name, client in kept.items()}
 
     def record(self, message: Advert | Dealing | Opening) -> bytes:
-        self.received.append(message.to_bytes())
-        return self.received[-1]
+        self.texts.append(message.to_bytes())
+        return self.texts[-1]
 
 
 def make_vectors(clients: int, length: int = 10, bits: int = 64, seed: int = 0) -> dict[str, Words]:

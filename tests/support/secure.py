@@ -9,6 +9,7 @@ import numpy as np
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
+from flames_cli.core.federated.choice import flames_alpha
 from flames_cli.core.federated.secure_blend import INVERSE
 from flames_cli.fed.algorithms import get_algorithm
 from flames_cli.fed.client_state import OWN, OWN_FACTOR, client_state_folder
@@ -157,3 +158,21 @@ def run_secure(
     )
     run_inline(make_server_app(lambda _: made), app, make_contexts({node: {} for node in of_node}))
     return seen
+
+
+def blend_bound(largest: float, factor: float, total: float, clients: int) -> float:
+    """Return how far a client's own model after one secure round may be from that of a plain round.
+
+    With |w| ≤ A = `largest` everywhere, K = `clients`, T = `total`, c = `factor` and words of 36 fractional
+    bits: S and T have errors of at most K·2⁻³⁷; M = S/T is rounded to float32, by at most 2⁻²⁴·A; so the mean
+    of the others, (T·M − c·w)/(T − c), is wrong by at most (2·K·2⁻³⁷·max(1, A) + 2⁻²⁴·A·T)/(T − c), of which
+    the model has the share 1 − α; and both models are rounded to float32 at the end.
+    """
+    fixed = 2 * clients * 2.0**-37 * max(1.0, largest)
+    others = (fixed + 2.0**-24 * largest * total) / (total - factor)
+    return (1 - flames_alpha(clients)) * others + 2 * 2.0**-24 * largest
+
+
+def server_bound(largest: float) -> float:
+    """Return how far a mean of a secure round may be from that of a plain round: fixed point, and float32."""
+    return 2 * 2.0**-37 * max(1.0, largest) + 2 * 2.0**-24 * largest

@@ -8,6 +8,7 @@ limits.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
@@ -144,7 +145,7 @@ class MaskedReport:
 
 def pack_masked(report: MaskedReport, message: Message) -> Message:
     """Return a client's reply to a request with a session."""
-    about = {
+    about: dict[str, Any] = {
         "client": report.client,
         "modality": report.modality,
         "round": report.round,
