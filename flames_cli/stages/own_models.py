@@ -69,9 +69,7 @@ def _make_model(client: str, folder: Path, found: OpenedSum) -> Weights:
     return personalise(stored[OWN], factor, found.mean, found.total, len(found.clients))
 
 
-def _with_final_entries(
-    found: FinalStatistics, folders: Mapping[str, Path], round_: int
-) -> FinalStatistics:
+def _with_final_entries(found: FinalStatistics, folders: Mapping[str, Path], round_: int) -> FinalStatistics:
     known = {
         client: partial(_final_entries, folder / FINAL, round_)
         for client, folder in folders.items()

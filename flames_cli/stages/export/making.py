@@ -54,8 +54,8 @@ def make_client_model(run: SourceRun, client: str) -> tuple[ModelInfo, Weights]:
     found = [one for one in run.clients if one.name == client]
     if found and are_only_at_sites(run.config):
         raise FlamesError(
-            f"the own model of client {client} has never left its site, since run '{run.folder.name}' was made "
-            "with --secure-aggregation; take it from the folder models of the site, or pass one of "
+            f"the own model of client {client} has never left its site, since run '{run.folder.name}' was "
+            "made with --secure-aggregation; take it from the folder models of the site, or pass one of "
             f"{', '.join(list_models(run))}"
         )
     if not found:
