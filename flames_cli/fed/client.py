@@ -20,6 +20,7 @@ from flames_cli.fed.node_log import NodeLog, say
 from flames_cli.fed.secure.client import ClientSession, answer_keys, mask_report, report_factor
 from flames_cli.fed.secure.final_vector import mask_final
 from flames_cli.fed.secure.messages import KEYS, SHARES, UNMASK, Part, has_part, read_part
+from flames_cli.fed.secure.node import identity_of, require_sum, say_members, say_opened
 from flames_cli.fed.secure.own_final import save_final_entries, with_final_model
 from flames_cli.fed.secure.own_model import with_own_weights
 from flames_cli.secagg import Declined as DeclinedSum
@@ -48,11 +49,11 @@ def make_client_app(on_event: OnEvent = ignore) -> ClientApp:
 
     @app.query(SHARES)
     def shares(message: Message, context: Context) -> Message:
-        return _answer(context, lambda settings: _go_on(message, settings, ClientSession.answer_shares))
+        return _answer(context, lambda settings: _give_shares(message, settings))
 
     @app.query(UNMASK)
     def unmask(message: Message, context: Context) -> Message:
-        return _answer(context, lambda settings: _go_on(message, settings, ClientSession.answer_unmask))
+        return _answer(context, lambda settings: _open_sum(message, settings))
 
     @app.evaluate()
     def evaluate(message: Message, context: Context) -> Message:
@@ -91,14 +92,28 @@ def _files(settings: NodeSettings, run: str) -> SecureFiles:
 
 
 def _open_session(message: Message, settings: NodeSettings) -> Message:
-    return answer_keys(message, partial(_files, settings), read_profile(settings).client)
+    return answer_keys(
+        message, partial(_files, settings), read_profile(settings).client, identity_of(settings)
+    )
 
 
-def _go_on(
-    message: Message, settings: NodeSettings, answer: Callable[[ClientSession, Part, Message], Message]
-) -> Message:
+def _load_session(message: Message, settings: NodeSettings) -> tuple[ClientSession, Part]:
     part = read_part(message)
-    return answer(ClientSession.load(_files(settings, part.run), part.session), part, message)
+    return ClientSession.load(_files(settings, part.run), part.session), part
+
+
+def _give_shares(message: Message, settings: NodeSettings) -> Message:
+    session, part = _load_session(message, settings)
+    reply = session.answer_shares(part, message)
+    say_members(settings, session)
+    return reply
+
+
+def _open_sum(message: Message, settings: NodeSettings) -> Message:
+    session, part = _load_session(message, settings)
+    reply = session.answer_unmask(part, message)
+    say_opened(settings, session, part.names)
+    return reply
 
 
 def _begin_sum(
@@ -109,6 +124,7 @@ def _begin_sum(
     Raises:
         Declined: the request is for a plain report, in a run with secure aggregation.
     """
+    require_sum(settings, has_part(message), "its weights")
     if not has_part(message):
         if request.secure:
             raise Declined(
@@ -116,8 +132,7 @@ def _begin_sum(
                 "the server, and install the same version everywhere"
             )
         return None
-    part = read_part(message)
-    session = ClientSession.load(_files(settings, part.run), part.session)
+    session, part = _load_session(message, settings)
     session.begin(part, purpose, request.round)
     return session
 
@@ -151,6 +166,7 @@ def _train(message: Message, settings: NodeSettings, cache: DatasetCache, on_eve
 def _evaluate(message: Message, settings: NodeSettings, cache: DatasetCache) -> Message:
     from flames_cli.fed.client_evaluation import evaluate_client
 
+    require_sum(settings, has_part(message), "its scores")
     task, profile, cases = unpack_task(message), read_profile(settings), cache.load(settings, "test")
     log = NodeLog(settings, message, task.request)
     # The request is that of the next round, whose training would begin with this model.
@@ -165,6 +181,7 @@ def _examine(message: Message, settings: NodeSettings, cache: DatasetCache) -> M
     from flames_cli.fed.final_pass import report_on_final_models
     from flames_cli.fed.training import begun_with
 
+    require_sum(settings, has_part(message), "its statistics and scores")
     task = unpack_task(message)
     log = NodeLog(settings, message, task.request)
     profile = read_profile(settings)

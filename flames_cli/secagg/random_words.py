@@ -13,7 +13,7 @@ WORD_BYTES = 8
 
 
 class RandomWords:
-    """A source of random words: nobody without its key can tell them from coin tosses, or repeat them.
+    """A source of random words: without its key, nobody can distinguish them from coin tosses or repeat them.
 
     The key is never stored. Two sources are independent; one source must not be used in two processes.
     """

@@ -36,9 +36,9 @@ Why the account of continuous Gaussian noise is an upper bound of epsilon for th
 Conditions, and how they are met: at least `least` vectors are in an opened sum (clients decline to open a
 smaller one); all vectors have the same weight (a weight would multiply the noise of its client too); each has
 its share of noise. Nobody can check the last one: a client that adds no noise weakens the protection of all
-clients, as much as if it revealed its share to the server. More vectors than `least` only add noise. A client
-knows its own noise and can subtract it, so the shares are so large that those of the others are enough. With c
-clients that work together, Z becomes Z·√((least − c)/(least − 1)).
+clients, as much as if it revealed its share to the server. More vectors than `least` only add noise. A
+client knows its own noise and can subtract it, so the shares are so large that those of the others are
+enough. With c clients that work together, Z becomes Z·√((least − c)/(least − 1)).
 """
 
 import math
