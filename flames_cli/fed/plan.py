@@ -14,6 +14,8 @@ from flames_cli.core.federated.final_statistics import statistics_of
 from flames_cli.core.federated.lr_schedule import LrSchedule
 from flames_cli.core.federated.reports import Entries, LastReport, State
 from flames_cli.core.federated.secure_blend import weighing_of
+from flames_cli.core.federated.shelf import ClientModels
+from flames_cli.core.federated.topology import Topology
 from flames_cli.core.rng import derive_rng, derive_seed
 from flames_cli.fed.messages import Profile, SumNote, TrainRequest, TrainTask
 from flames_cli.fed.plugin_rules import rule_text
@@ -68,6 +70,8 @@ class Plan:
     """True if the server learns only sums of the clients' reports (secure aggregation)."""
     draws_others: bool = False
     """True if the other models start from weights that are drawn by seed, in spite of `starts`."""
+    topology: Topology | None = None
+    """Connections of a swarm's peers; None: a server blends the reports."""
 
     @property
     def known_entries(self) -> Entries:
@@ -269,7 +273,8 @@ def initial_seed(seed: int) -> int:
 def with_model_groups(state: State | None, plan: Plan, profiles: Iterable[Profile]) -> State:
     """Return `state` (None: before the first round) with all clients, and with a model for every model group.
 
-    A model has the same initial weights whenever the first client of its group joins.
+    A model has the same initial weights whenever the first client of its group joins. A peer of a swarm has a
+    model of its own from the start, since the model of its group is an observer's.
     """
     started = state or State(0, {})
     known = list(profiles)
@@ -281,4 +286,13 @@ def with_model_groups(state: State | None, plan: Plan, profiles: Iterable[Profil
         if group not in started.server
     }
     clients = {client: LastReport(group) for client, group in of_client.items()} | started.clients
-    return replace(started, server={**started.server, **new}, clients=clients)
+    server = {**started.server, **new}
+    if plan.topology is None:
+        return replace(started, server=server, clients=clients)
+    own = {
+        client: plan.known_entries.shared_of(server[group])
+        for client, group in of_client.items()
+        if client not in started.personal
+    }
+    personal = ClientModels.of(started.personal).replaced_by(own)
+    return replace(started, server=server, clients=clients, personal=personal)
