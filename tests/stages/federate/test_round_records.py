@@ -7,7 +7,7 @@ import pytest
 
 from flames_cli.config import PartitionConfig
 from flames_cli.core.imaging.small_lesion_rule import parse_small_lesion_rule
-from flames_cli.fed import plain_round
+from flames_cli.fed import report_reading
 from flames_cli.stages.federate.stage import federate
 from flames_cli.stages.partition.stage import partition
 from flames_cli.store.cases import SetInfo
@@ -48,14 +48,14 @@ def lines(tmp_path_factory):
     info = SetInfo("brats", "MRI", "brain", 32, 4095, small=parse_small_lesion_rule("area:2"))
     write_noise(root / "preprocessed" / "brats.h5", members, info)
     partition(PartitionConfig(workspace=root, split={"brats": 2}))
-    fault, asked = plain_round.validation_fault, []
+    fault, asked = report_reading.validation_fault, []
 
     def reject_once(metrics, profile):
         asked.append(profile.client)
         return "its Dice is 7" if asked == ["brats-1", "brats-2"] else fault(metrics, profile)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plain_round, "validation_fault", reject_once)
+        patch.setattr(report_reading, "validation_fault", reject_once)
         adaptive = federate(federate_config(root, run="a", rounds=3, strategy="flames-adaptive"))
     private = {"strategy": "fedavg-modality", "dp_noise": 0.8, "dp_clip": 0.05}
     noisy = federate(federate_config(root, run="b", rounds=1, **private))
