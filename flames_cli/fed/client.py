@@ -156,7 +156,11 @@ def _train(message: Message, settings: NodeSettings, cache: DatasetCache, on_eve
     own = with_own_weights(task, settings, profile.client, on_note)
     watch = Watch(on_step, on_note)
     report, coded, save_state = train_client(own, settings, profile, cache, watch, factor_of)
-    reply = mask_report(session, report, profile, message) if session else pack_report(report, message, coded)
+    reply = (
+        mask_report(session, report, profile, message, task.weights)
+        if session
+        else pack_report(report, message, coded)
+    )
     # The state is saved only after packing: without a report, the next round must start from the old state.
     save_state()
     log.end_training(report, reply)

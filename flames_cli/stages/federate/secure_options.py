@@ -76,11 +76,6 @@ def check_options(config: FederateConfig, algorithm: Algorithm) -> None:
             "--style-from sends the weights of single clients' decoders, which --secure-aggregation hides; "
             "leave one of them out"
         )
-    if config.dp_noise is not None:
-        raise FlamesError(
-            "--dp-noise is added by a server that sees each client's update, which --secure-aggregation "
-            "hides; leave one of them out"
-        )
     _check_numbers(config)
 
 
