@@ -185,7 +185,7 @@ class ClientSession:
         opening = self.participant.unmask(part.names, self.files.find_opened(key, round_))
         # Noted before anything is sent: a client that is killed now must not open another sum later.
         self.files.add_opened(key, round_, sorted(part.names))
-        self.save()
+        self.files.delete_session()
         return reply_with(Part(part.session, part.run, {OPENING: opening.to_bytes()}), message)
 
 

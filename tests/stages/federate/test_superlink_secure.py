@@ -57,9 +57,8 @@ def make_secure_cluster(
         others = {other: identity for other, identity in identities.items() if other != name}
         write_site(Site(site.path, name, site.superlink, (), others, secure_only=True))
     (root / "record").mkdir()
-    known = {name: {"HEARTBEAT": "5", **taps.get(name, {})} for name in sites}
     yield from start_cluster(
-        workspace, root, deployment, sites, {"server": {"RECORD": str(root / "record")}, **known}
+        workspace, root, deployment, sites, {"server": {"RECORD": str(root / "record")}, **taps}
     )
 
 
@@ -71,8 +70,7 @@ def killed_at(what: str, root: Path, name: str) -> dict[str, str]:
 
 def run_options(cluster: Cluster, run: str, **options) -> FederateConfig:
     """Return the options of a run; with SGD, small differences stay small, and not with Adam."""
-    fixed = {"optimiser": "sgd", "precise_norm": False}
-    return FederateConfig(**tiny_options(cluster.workspace, run=run, **fixed, **options))
+    return FederateConfig(**tiny_options(cluster.workspace, run=run, optimiser="sgd", **options))
 
 
 def between_nodes(
@@ -154,7 +152,7 @@ def test_a_node_that_requires_secure_aggregation_declines_a_plain_run(three):
 
 
 def test_a_server_that_is_killed_continues_and_a_node_that_lies_in_its_shares_is_named(three):
-    three.taps["brats-1"]["LIE"] = "1"
+    three.taps["brats-1"] = {"LIE": "1"}
     three.start_node("brats-1")
     events: list[Event] = []
     turns = {
