@@ -23,6 +23,7 @@ from flames_cli.fed.rounds import run_round
 from flames_cli.fed.server_delivery import deliver_models, describe_missing, find_pending
 from flames_cli.fed.server_evaluation import collect_evaluations
 from flames_cli.fed.server_final_pass import examine_final_models
+from flames_cli.fed.swarm import peers_online
 from flames_cli.fed.waiting import Work, finish
 
 Open = Callable[[Mapping[str, Any]], Federation]
@@ -54,7 +55,9 @@ def run_rounds(grid: Grid, federation: Federation) -> State:
 
 def _run_all(grid: Grid, federation: Federation) -> Work[State]:
     plan, on_event, state = federation.plan, federation.on_event, federation.resumed
-    requirements = Requirements(plan.size, plan.channels, plan.smallest_batch, federation.plugins)
+    requirements = Requirements(
+        plan.size, plan.channels, plan.smallest_batch, federation.plugins, plan.secure
+    )
     roster = Roster(grid, requirements, federation.participation, on_event, federation.pace)
     joined = JoinedClients(federation.save_clients, on_event)
     first = state.round + 1 if state else 1
@@ -94,7 +97,11 @@ def _run_in_step(
         if round_ == first:
             present = tuple((one.client, one.modality, one.n_train) for _, one in clients)
             federation.on_event(FederationStarted(present, first, plan.rounds))
-        drawn = draw_clients(clients, federation.participation, plan.fraction, plan.seed, round_)
+        drawn = (
+            peers_online(plan.topology, clients, round_)
+            if plan.topology
+            else draw_clients(clients, federation.participation, plan.fraction, plan.seed, round_)
+        )
         state = yield from run_round(
             grid, federation, with_model_groups(state, plan, roster.known), drawn, roster
         )

@@ -12,9 +12,6 @@ from flames_cli.store.files.atomic import replacing_folder
 _OF_GROUPS = ("server", "memory")
 """Entries of an index by model group; those of the other dictionaries are by client."""
 
-_LEFT_OUT = ("statistics", "progress")
-"""Entries that belong to one modality, or come later."""
-
 
 def join_checkpoints(parts: Sequence[Path], folder: Path, round_: int) -> None:
     """Write the checkpoint of `round_` to `folder`, made of those in the folders `parts`, one for each
@@ -41,16 +38,18 @@ def _merge(indexes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     groups = {name: last["group"] for index in indexes for name, last in index["clients"].items()}
     order = Order.of(groups)
     merged: dict[str, Any] = {}
-    for key, first in indexes[0].items():
+    for key, first in max(indexes, key=len).items():
         values = [index[key] for index in indexes if key in index]
-        if key in _LEFT_OUT:
-            if key == "statistics":
-                merged[key] = None
-        elif not isinstance(first, dict):
-            merged[key] = max(values) if key == "releases" else first
-        else:
+        if key == "statistics":
+            merged[key] = None  # they come after the last round
+        elif isinstance(first, dict) and key != "progress":
             names = order.groups if key in _OF_GROUPS else order.clients
             merged[key] = merge(values, order.by_group if key == "personal" else names)
+        elif key == "sums":
+            sums = [one for value in values for one in value]
+            merged[key] = sorted(sums, key=lambda one: order.of_sum(one["round"], one["group"]))
+        elif key != "progress":  # each modality continues from its own checkpoint
+            merged[key] = max(values) if key == "releases" else first
     return merged
 
 

@@ -273,6 +273,55 @@ def test_shares_that_are_on_no_polynomial_name_their_dealer(monkeypatch):
         federation.collector.open()
 
 
+def test_messages_that_come_after_their_exchange_are_not_used():
+    vectors = make_vectors(6)
+    federation = Federation(vectors)
+    collector = federation.collector
+    federation.advertise()
+    adverts = collector.close_adverts()
+    with pytest.raises(BadMessage, match="the keys from late"):
+        collector.add_advert("late", Participant.create(federation.session, "late").advert)
+    dealings = {name: client.share(adverts) for name, client in federation.clients.items()}
+    late = dealings.pop("site-005")
+    for name, dealing in dealings.items():
+        collector.add_dealing(name, dealing)
+    federation.receive()
+    with pytest.raises(BadMessage, match="the shares from site-005"):
+        collector.add_dealing("site-005", late)
+    federation.train(lost=["site-004"])
+    federation.unmask()
+    with pytest.raises(BadMessage, match="the vector from site-004"):
+        collector.add("site-004", vectors["site-004"])
+    np.testing.assert_array_equal(collector.open(), add_up(vectors, [f"site-00{i}" for i in range(4)]))
+
+
+def test_a_sum_is_not_opened_before_the_vectors_are_closed():
+    federation = Federation(make_vectors(3))
+    federation.until(federation.train)
+    with pytest.raises(ValueError, match="the vectors are not closed"):
+        federation.collector.open()
+
+
+def test_a_collector_needs_memory_for_one_vector():
+    import tracemalloc
+
+    length = 1 << 18
+    federation = Federation(make_vectors(8, length))
+    federation.until(federation.receive)
+    masked = np.ones(length, "<u8")
+    tracemalloc.start()
+    for name in federation.vectors:
+        federation.collector.add(name, masked)
+    federation.collector.close_vectors()
+    for client in federation.clients.values():
+        client.mask(np.zeros(1, "<u8"))
+        federation.collector.add_opening(client.client, client.unmask(list(federation.vectors)))
+    federation.collector.open()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.5 * masked.nbytes
+
+
 def test_the_sum_is_opened_once():
     federation = Federation(make_vectors(3))
     federation.run()

@@ -28,6 +28,10 @@ class Order:
         groups = list(dict.fromkeys(group_of[client] for client in clients))
         return cls(clients, groups, sorted(clients, key=lambda client: groups.index(group_of[client])))
 
+    def of_sum(self, round_: int, group: str) -> tuple[int, int]:
+        """Return the place of a sum of secure aggregation: by round, then by group."""
+        return round_, self.groups.index(group)
+
 
 def merge(parts: Iterable[Mapping[str, T]], order: Sequence[str]) -> dict[str, T]:
     """Return the entries of all `parts`, in the given order; entries that it does not name come last."""
@@ -48,6 +52,7 @@ def part_of(state: State, clients: Collection[str]) -> State:
         clients=_only(state.clients, clients),
         releases=state.releases,
         preferences=_only(state.preferences, clients),
+        sums=tuple(one for one in state.sums if one.group in groups),
     )
 
 
@@ -69,6 +74,7 @@ def merge_states(states: Sequence[State]) -> State:
             f"got states after the rounds {[state.round for state in states]}, expected one round"
         )
     order = Order.of({name: last.group for state in states for name, last in state.clients.items()})
+    sums = [one for state in states for one in state.sums]
     personal = ClientModels()
     for state in states:
         personal = personal.replaced_by(state.personal)
@@ -81,4 +87,7 @@ def merge_states(states: Sequence[State]) -> State:
         clients=merge((state.clients for state in states), order.clients),
         releases=max(state.releases for state in states),
         preferences=merge((state.preferences for state in states), order.clients),
+        sums=tuple(sorted(sums, key=lambda one: order.of_sum(one.round, one.group))),
+    )
+        ),
     )

@@ -90,7 +90,12 @@ def run_engine(made: Prepared, on_event: OnEvent) -> None:
     Raises:
         FlamesError: an error that ended the run.
     """
-    run = {"inline": _run_inline, "ray": _run_ray, "superlink": _run_superlink}[made.config.engine]
+    run = {
+        "inline": _run_inline,
+        "ray": _run_ray,
+        "superlink": _run_superlink,
+        "swarm": _run_inline,
+    }[made.config.engine]
     with interrupted_by_signals():
         run(made, on_event)
 
