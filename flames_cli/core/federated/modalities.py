@@ -89,5 +89,3 @@ def merge_states(states: Sequence[State]) -> State:
         preferences=merge((state.preferences for state in states), order.clients),
         sums=tuple(sorted(sums, key=lambda one: order.of_sum(one.round, one.group))),
     )
-        ),
-    )
