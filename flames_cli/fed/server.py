@@ -18,10 +18,9 @@ from flames_cli.fed.joined import JoinedClients
 from flames_cli.fed.participation import draw_clients
 from flames_cli.fed.plan import Plan, with_model_groups
 from flames_cli.fed.roster import Clients, Roster
-from flames_cli.fed.rounds import run_round
+from flames_cli.fed.rounds import examine, run_round
 from flames_cli.fed.server_delivery import deliver_models, describe_missing, find_pending
 from flames_cli.fed.server_evaluation import collect_evaluations
-from flames_cli.fed.server_final_pass import examine_final_models
 from flames_cli.fed.swarm import peers_online
 from flames_cli.fed.waiting import Work, finish
 
@@ -103,12 +102,12 @@ def _examine(
     """
     plan, on_event = federation.plan, federation.on_event
     clients = yield from roster.available_clients()
-    examined = yield from examine_final_models(grid, plan, last, clients, roster, on_event)
+    examined = yield from examine(grid, plan, last, clients, roster, on_event)
     records = []
     if earlier := federation.earlier:
         for state in earlier.find_best(examined, on_event):
             able = _with_models(state, plan, clients)
-            found = yield from examine_final_models(grid, plan, state, able, roster, on_event)
+            found = yield from examine(grid, plan, state, able, roster, on_event)
             earlier.save(found.state)
             records.append(found.as_json())
     save_final(examined, records)

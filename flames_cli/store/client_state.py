@@ -25,8 +25,10 @@ def client_folder(folder: Path, run: str, client: str) -> Path:
     return folder / run / safe_name(client)
 
 
-def save_client_state(folder: Path, round_: int, state: Mapping[str, Weights]) -> None:
-    """Store `state`, by kind, as it is after `round_`, and delete all but the newest STORED_ROUNDS rounds.
+def save_client_state(
+    folder: Path, round_: int, state: Mapping[str, Weights], keep: int = STORED_ROUNDS
+) -> None:
+    """Store `state`, by kind, as it is after `round_`, and delete all but the newest `keep` rounds.
 
     Raises:
         FlamesError: the folder cannot be written; no partial state is left.
@@ -38,7 +40,7 @@ def save_client_state(folder: Path, round_: int, state: Mapping[str, Weights]) -
             (temporary / _file(kind)).chmod(0o600)
         checksums = {kind: hash_file(temporary / _file(kind)) for kind in state}
         write_json(temporary / INDEX, {**stamp(CLIENT_STATE), "round": round_, "sha256": checksums})
-    delete_older_rounds(folder, STORED_ROUNDS)
+    delete_older_rounds(folder, keep)
 
 
 def load_client_state(folder: Path, round_: int) -> dict[str, Weights]:
