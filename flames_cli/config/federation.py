@@ -195,7 +195,7 @@ class FederateConfig(_TrainSection, Section):
     dp_noise: Annotated[float, Field(gt=0, le=1e6)] | None = option(
         None,
         "Differential privacy: standard deviation of the noise on the sum of a round's updates, in clips. "
-        "Every client then has the same weight.",
+        "Every client then has the same weight. With --secure-aggregation the clients add the noise.",
         TRUST,
         shown="no privacy",
     )

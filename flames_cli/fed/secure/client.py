@@ -212,8 +212,8 @@ def check_noise(terms: SumTerms, clip: float) -> None:
     """
     if terms.clip != clip:
         raise Declined(
-            f"the server asks for updates clipped to {clip:g}, and for a sum of updates clipped to "
-            f"{terms.clip:g} with noise {terms.noise:g} (0: none); expected the same in both; ask who runs "
+            f"its request is for an update clipped to {clip:g}, its session for a sum of updates clipped to "
+            f"{terms.clip:g} with noise {terms.noise:g} (0: none), expected the same in both; ask who runs "
             "the server"
         )
 
