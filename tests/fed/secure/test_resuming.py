@@ -92,7 +92,7 @@ def test_the_same_clients_open_no_second_sum_with_other_factors(tmp_path):
     assert_same(again.state.server["US"], first.saved[0][0].server["US"])
 
 
-def test_a_client_declines_a_second_opening_with_other_survivors_and_says_why(tmp_path):
+def test_a_client_opens_a_sum_once_and_then_deletes_its_session_with_the_secrets(tmp_path):
     """The server asks twice in one session: for all, and then for three of the four."""
     reasons = []
 
@@ -109,7 +109,8 @@ def test_a_client_declines_a_second_opening_with_other_survivors_and_says_why(tm
     found = run_secure(FOUR, tmp_path, rounds=1, spoil=ask_again)
     assert found.records[0]["accepted"] == ["m1", "m2", "m3", "m4"]
     assert len(reasons) == 4
-    assert all("the difference of two sums reveals single clients" in reason for reason in reasons)
+    assert all("it knows no such session of secure aggregation" in reason for reason in reasons)
+    assert [path.name for path in tmp_path.glob("*/*/secure/*")] == ["opened.json"] * 4
 
 
 def test_a_client_that_joins_late_begins_with_the_model_of_its_group(tmp_path):
