@@ -10,7 +10,7 @@ from flames_cli.secagg.errors import Abandoned, BadMessage
 from flames_cli.secagg.fixed_point import Words
 from flames_cli.secagg.masks import Mask, add_masks
 from flames_cli.secagg.messages import Advert, Dealing, Dealt, Opening
-from flames_cli.secagg.session import FEWEST, Roster, Session
+from flames_cli.secagg.session import FEWEST, Roster, Session, Step
 
 
 class Collector:
@@ -22,6 +22,7 @@ class Collector:
         self.length = length
         self.faults: dict[str, str] = {}
         """Faults of clients in opening the sum, by client, for the log."""
+        self._step: Step = "keys"
         self._adverts: dict[str, Advert] = {}
         self._roster: Roster | None = None
         self._dealings: dict[str, Dealing] = {}
@@ -46,7 +47,8 @@ class Collector:
         usable = keys.is_usable(advert.encryption_key) and keys.is_usable(advert.mask_key)
         known = {key for one in self._adverts.values() for key in (one.encryption_key, one.mask_key)}
         fresh = len(known | {advert.encryption_key, advert.mask_key}) == len(known) + 2
-        if advert.client != client or client in self._adverts or not usable or not fresh or self._roster:
+        own = advert.client == client and client not in self._adverts
+        if self._step != "keys" or not (own and usable and fresh):
             raise BadMessage(
                 f"the keys from {client} cannot be used, expected two X25519 keys of its own, once in a "
                 "session; look at this client"
@@ -64,6 +66,7 @@ class Collector:
                 f"{len(self._adverts)} clients sent keys ({_name(self._adverts)}), expected at least "
                 f"{FEWEST}, since a sum of two reveals each to the other; wait for more clients"
             )
+        self._step = "shares"
         self._roster = Roster.of(self.session, self._adverts.values())
         return tuple(self._roster.adverts.values())
 
@@ -74,7 +77,8 @@ class Collector:
             BadMessage: it is not in the session, has dealt before, or has not dealt to exactly the others.
         """
         others = set(self.roster.names) - {client}
-        if client not in self.roster.adverts or client in self._dealings or set(dealing.sealed) != others:
+        late = self._step != "shares" or client in self._dealings
+        if late or client not in self.roster.adverts or set(dealing.sealed) != others:
             raise BadMessage(
                 f"the shares from {client} cannot be used, expected one box for each of the {len(others)} "
                 "other clients, once in a session; look at this client"
@@ -88,6 +92,7 @@ class Collector:
             Abandoned: they are too few for a sum.
         """
         self._require(self._dealings, "dealt shares")
+        self._step = "train"
         return tuple(sorted(self._dealings))
 
     def dealt_for(self, client: str) -> Dealt:
@@ -102,7 +107,8 @@ class Collector:
                 length or type.
         """
         right = words.shape == (self.length,) and words.dtype == self.session.fixed_point.dtype
-        if client not in self._dealings or client in self._added or not right:
+        late = self._step != "train" or client in self._added
+        if late or client not in self._dealings or not right:
             raise BadMessage(
                 f"the vector from {client} has shape {words.shape} of {words.dtype}, expected {self.length} "
                 f"words of {self.session.bits} bits, once, of a client that dealt shares; look at this client"
@@ -119,6 +125,7 @@ class Collector:
             Abandoned: they are too few.
         """
         self._require(self._added, "sent a vector")
+        self._step = "unmask"
         return tuple(sorted(self._added))
 
     def add_opening(self, client: str, opening: Opening) -> None:
@@ -129,7 +136,8 @@ class Collector:
         """
         dropped = set(self._dealings) - self._added
         right = set(opening.seeds) == self._added and set(opening.keys) == dropped
-        if client not in self._added or client in self._openings or not right:
+        late = self._step != "unmask" or client in self._openings
+        if late or client not in self._added or not right:
             raise BadMessage(
                 f"the opening from {client} cannot be used, expected shares of the {len(self._added)} seeds "
                 f"and {len(dropped)} keys, once, of a client in the sum; look at this client"
@@ -157,9 +165,8 @@ class Collector:
             Abandoned: too few good shares, or a client dealt shares that do not give what it committed to;
                 the message names the clients.
         """
-        if self._sum is None:
-            raise ValueError("no vector was added, or the sum has been opened")
-        self._require(self._added, "sent a vector")
+        if self._sum is None or self._step != "unmask":
+            raise ValueError("the vectors are not closed, or the sum has been opened")
         if not self.can_open:
             silent = sorted(self._added - self._openings)
             wrong = [f"{client} {what}" for client, what in sorted(self.faults.items())]

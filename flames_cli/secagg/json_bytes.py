@@ -7,7 +7,7 @@ from typing import Any
 from flames_cli.secagg.errors import Declined
 
 MOST_BYTES = 64 << 20
-"""Largest message: that of 10,000 clients is smaller."""
+"""Largest message: that of 1000 clients is much smaller."""
 
 
 def write_json(value: Any) -> bytes:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from flames_cli.errors import list_faults
 from flames_cli.secagg import keys, shamir
@@ -12,13 +11,10 @@ from flames_cli.secagg.json_bytes import Reader, to_bytes, write_json
 from flames_cli.secagg.masks import Mask, add_masks
 from flames_cli.secagg.messages import Advert, Dealing, Dealt, Opening, SealedShares
 from flames_cli.secagg.sealing import seal, unseal
-from flames_cli.secagg.session import Roster, Session, advert_text
+from flames_cli.secagg.session import Roster, Session, Step, advert_text
 
 VERSION = 1
 """Version of the state that `to_bytes` writes."""
-
-Step = Literal["keys", "shares", "train", "unmask"]
-"""Exchange that the participant takes part in next; `unmask` may be repeated for the same survivors."""
 
 Shares = tuple[bytes, bytes]
 """Shares of a client's mask key and of the seed of its own mask."""
@@ -33,6 +29,7 @@ class _State:
     advert: Advert
     identities: Mapping[str, bytes] | None
     step: Step = "keys"
+    """Exchange that comes next; `unmask` may be repeated for the same survivors."""
     encryption_private: bytes = b""
     mask_private: bytes = b""
     seed: bytes = b""

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Literal
 
 from flames_cli.errors import list_faults
 from flames_cli.secagg import keys
@@ -18,9 +19,12 @@ PROTOCOL = b"FLAMES secure aggregation 1"
 ID_BYTES = 16
 FEWEST = 3
 """Smallest number of clients in a sum: with two, each would learn the other's vector."""
-MOST_CLIENTS = 10_000
+MOST_CLIENTS = 1000
 MOST_LETTERS = 1000
 """Largest length of a name in a session."""
+
+Step = Literal["keys", "shares", "train", "unmask"]
+"""Exchanges of a session, in order."""
 
 
 def threshold(clients: int) -> int:

@@ -273,6 +273,35 @@ def test_shares_that_are_on_no_polynomial_name_their_dealer(monkeypatch):
         federation.collector.open()
 
 
+def test_messages_that_come_after_their_exchange_are_not_used():
+    vectors = make_vectors(6)
+    federation = Federation(vectors)
+    collector = federation.collector
+    federation.advertise()
+    adverts = collector.close_adverts()
+    with pytest.raises(BadMessage, match="the keys from late"):
+        collector.add_advert("late", Participant.create(federation.session, "late").advert)
+    dealings = {name: client.share(adverts) for name, client in federation.clients.items()}
+    late = dealings.pop("site-005")
+    for name, dealing in dealings.items():
+        collector.add_dealing(name, dealing)
+    federation.receive()
+    with pytest.raises(BadMessage, match="the shares from site-005"):
+        collector.add_dealing("site-005", late)
+    federation.train(lost=["site-004"])
+    federation.unmask()
+    with pytest.raises(BadMessage, match="the vector from site-004"):
+        collector.add("site-004", vectors["site-004"])
+    np.testing.assert_array_equal(collector.open(), add_up(vectors, [f"site-00{i}" for i in range(4)]))
+
+
+def test_a_sum_is_not_opened_before_the_vectors_are_closed():
+    federation = Federation(make_vectors(3))
+    federation.until(federation.train)
+    with pytest.raises(ValueError, match="the vectors are not closed"):
+        federation.collector.open()
+
+
 def test_the_sum_is_opened_once():
     federation = Federation(make_vectors(3))
     federation.run()

@@ -10,8 +10,8 @@ from flames_cli.secagg.fixed_point import FIXED_POINTS
 from tests.support.secagg import Federation, add_up
 
 LENGTH = 4000
-LEAST_P = 1e-6
-"""A test fails by chance once in a million runs."""
+LEAST_P = 1e-9
+"""A test fails by chance once in a thousand million comparisons."""
 
 
 def inputs(kind, clients=4, bits=64):
