@@ -154,6 +154,40 @@ class FederateConfig(_TrainSection, Section):
     fraction: Part = option(
         1.0, "Fraction of the clients of each modality that a round asks; they are drawn by seed.", FEDERATION
     )
+    asynchronous: bool = option(
+        False,
+        "Let each client train the newest model of its modality as soon as it has reported, instead of "
+        "waiting for slower clients; a round is then one flush of the buffer. Rounds are by modality.",
+        FEDERATION,
+    )
+    buffer: Annotated[int, Field(ge=1)] = option(
+        2,
+        "Number of reports that make the next version of a modality's models, with --asynchronous; at most "
+        "its number of clients.",
+        FEDERATION,
+        metavar="REPORTS",
+    )
+    staleness: Annotated[float, Field(ge=0, le=100)] = option(
+        0.5,
+        "Exponent A of the weight (1 + versions missed)^-A of a report, with --asynchronous; 0: a stale "
+        "report counts as much as a fresh one.",
+        FEDERATION,
+        metavar="A",
+    )
+    slow: dict[str, Annotated[float, Field(gt=0, le=1e6)]] = option(
+        {},
+        "Client whose simulated trainings take FACTOR times as long, such as brats-1=10, with "
+        "--asynchronous; may be repeated.",
+        FEDERATION,
+        metavar="CLIENT=FACTOR",
+    )
+    jitter: Annotated[float, Field(ge=0, lt=1)] = option(
+        0.1,
+        "Largest random deviation of the duration of a simulated training, as a part of it, with "
+        "--asynchronous; it is drawn by seed.",
+        FEDERATION,
+        metavar="PART",
+    )
     wire_dtype: Literal["fp32", "fp16", "bf16", "int8"] = option(
         "fp32",
         "Type in which weights travel; fp16 and bf16 take half the bytes, int8 a quarter for reports.",

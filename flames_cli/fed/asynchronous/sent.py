@@ -90,6 +90,7 @@ class Trainings:
         A message that could not be sent, or was lost, arrives without a report. With real nodes, the result
         is empty when it is time to look whether other clients are present.
         """
+        ends = time.monotonic() + self._pace.presence_s
         while True:
             if arrived := self._pull():
                 self._last = time.monotonic()
@@ -97,7 +98,7 @@ class Trainings:
             if self._ahead is None and (lost := self._find_lost()):
                 return lost
             yield from pause(self._pace.pause(time.monotonic() - self._last))
-            if self._ahead is None:
+            if self._ahead is None and time.monotonic() >= ends:
                 return []
 
     def abandon(self) -> None:

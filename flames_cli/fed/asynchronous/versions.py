@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from flwr.app import Message
-from flwr.serverapp import Grid
 
 from flames_cli.core.federated.aggregation import RoundSettings
 from flames_cli.core.federated.buffer import Buffer
@@ -19,18 +18,17 @@ from flames_cli.fed.asynchronous.record import VersionRecord
 from flames_cli.fed.asynchronous.sent import LOST, Arrival, Sent, Trainings
 from flames_cli.fed.events import ClientAsked, ReportReceived, ReportRejected, RoundDone
 from flames_cli.fed.exchange import Reply
-from flames_cli.fed.federation import Federation
-from flames_cli.fed.joined import JoinedClients
 from flames_cli.fed.messages import Profile, TrainTask, pack_task
+from flames_cli.fed.modality_run import ModalityRun
 from flames_cli.fed.plan import with_model_groups
 from flames_cli.fed.records import message_bytes
 from flames_cli.fed.report_reading import Asked, read_report
-from flames_cli.fed.roster import Clients, Roster
+from flames_cli.fed.roster import Clients
 from flames_cli.fed.sanitise import sanitise
 from flames_cli.fed.waiting import GO_ON, Work
 
-TakesPart = Callable[[Profile], bool]
-"""Function that returns True for the clients of this work."""
+NoteJoined = Callable[[], None]
+"""Function that notes the clients that have joined."""
 
 
 class Versions:
@@ -40,25 +38,16 @@ class Versions:
     version, since the same model would probably give the same report.
     """
 
-    def __init__(
-        self,
-        grid: Grid,
-        federation: Federation,
-        state: State,
-        roster: Roster,
-        joined: JoinedClients,
-        takes_part: TakesPart,
-    ) -> None:
-        """Prepare the work after `state`; `takes_part` selects the modality's clients."""
-        self._federation = federation
-        self._plan = federation.plan
+    def __init__(self, run: ModalityRun, state: State, note_joined: NoteJoined) -> None:
+        """Prepare the work after `state`, the modality's last version."""
+        self._run = run
+        self._federation = run.federation
+        self._plan = run.federation.plan
         self._state = state
-        self._roster = roster
-        self._joined = joined
-        self._takes_part = takes_part
-        self._clock = federation.clock
-        ahead = None if self._clock is None else federation.participation.in_flight or 1
-        self._on_the_way = Trainings(grid, roster, ahead, federation.pace)
+        self._note_joined = note_joined
+        self._clock = run.federation.clock
+        ahead = None if self._clock is None else run.federation.participation.in_flight or 1
+        self._on_the_way = Trainings(run.grid, run.roster, ahead, run.federation.pace)
         self._arrived: deque[Arrival] = deque()
         progress = state.progress or Progress()
         self._seconds = progress.seconds
@@ -66,13 +55,17 @@ class Versions:
         self._trainings = dict(progress.trainings)
         self._failed: dict[str, str] = {}
 
-    def run(self, clients: Clients) -> Work[State]:
-        """Make all remaining versions, and return the last one; `clients` are present at the start.
+    def make_all(self) -> Work[State]:
+        """Make all remaining versions, and return the last one.
 
         Raises:
             FlamesError: no client is left that could report, or too few clients were present in time.
         """
-        self._state = with_model_groups(self._state, self._plan, self._known)
+        if self._state.round >= self._plan.rounds:
+            return self._state
+        clients = yield from self._run.roster.wait_for_clients(self._state.round + 1, self._run.modality)
+        self._note_joined()
+        self._state = with_model_groups(self._state, self._plan, self._run.known())
         self._continue_trainings(clients)
         while self._state.round < self._plan.rounds:
             yield from self._make_version()
@@ -105,10 +98,11 @@ class Versions:
         self._flush(buffer, record)
 
     def _open_buffer(self) -> Buffer:
-        plan, round_ = self._plan, self._state.round + 1
-        rates = {one.client: plan.lr_of(one, round_) for one in self._roster.known}
+        """Return an empty buffer, no larger than the number of the modality's clients."""
+        plan, round_, known = self._plan, self._state.round + 1, self._run.known()
+        rates = {one.client: plan.lr_of(one, round_) for one in known}
         settings = RoundSettings(NormLimit(plan.max_update_norm, rates), shelf=self._federation.shelf)
-        return Buffer(self._state, plan.algorithm, plan.known_entries, settings)
+        return Buffer(self._state, plan.algorithm, plan.known_entries, settings, len(known))
 
     def _hand_out(self, buffer: Buffer) -> Work[None]:
         """Let every client without work train the newest model.
@@ -118,24 +112,21 @@ class Versions:
         """
         if any(one.training.ends <= self._seconds for one in self._on_the_way) and self._clock:
             return
-        idle = self._idle(self._roster.present())
+        idle = self._idle(self._run.roster.present())
         if not self._on_the_way and not idle:
             if self._failed:
                 raise self._no_report_left(buffer, self._failed)
-            idle = self._idle((yield from self._roster.wait_for_clients(self._state.round + 1)))
-        self._joined.note(self._roster.known)
+            round_ = self._state.round + 1
+            idle = self._idle((yield from self._run.roster.wait_for_clients(round_, self._run.modality)))
+        self._note_joined()
         for node, profile in idle:
             self._begin(node, profile, buffer)
-
-    @property
-    def _known(self) -> list[Profile]:
-        return [one for one in self._roster.known if self._takes_part(one)]
 
     def _idle(self, present: Clients) -> Clients:
         return [
             (node, profile)
             for node, profile in present
-            if self._takes_part(profile)
+            if profile.modality == self._run.modality
             and profile.client not in self._on_the_way
             and profile.client not in self._failed
         ]
@@ -201,7 +192,7 @@ class Versions:
             raise self._no_report_left(buffer, rejected)
         if not self._clock:
             self._seconds = time.monotonic() - self._since
-        state = with_model_groups(result.state, self._plan, self._known)
+        state = with_model_groups(result.state, self._plan, self._run.known())
         self._state = replace(state, progress=self._progress(state.progress or Progress()))
         line = record.as_json(result, rejected, self._seconds)
         self._federation.save(self._state, line)

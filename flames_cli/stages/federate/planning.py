@@ -25,6 +25,7 @@ from flames_cli.learn.models.probing import probe_model
 from flames_cli.learn.models.smallest_batch import smallest_batch
 from flames_cli.learn.plugin_losses import probe_loss
 from flames_cli.learn.train_options import TrainOptions
+from flames_cli.stages.federate.asynchronous_options import buffering_of, check_asynchronous
 from flames_cli.stages.federate.secure_options import check_options
 
 MAX_UPDATE_NORM = 10.0
@@ -66,6 +67,7 @@ def choose_algorithm(config: FederateConfig) -> Algorithm:
             f"got {config.aggregation}; choose one of them, or leave it out"
         )
     check_options(config, algorithm)
+    check_asynchronous(config, algorithm)
     chosen = replace(
         algorithm,
         server_momentum=config.server_momentum,
@@ -73,6 +75,7 @@ def choose_algorithm(config: FederateConfig) -> Algorithm:
         ema=config.ema,
         aggregation=config.aggregation,
         bad_clients=config.bad_clients,
+        buffering=buffering_of(config),
     )
     privacy = choose_privacy(config)
     return replace(chosen, privacy=privacy, weight="uniform") if privacy else chosen

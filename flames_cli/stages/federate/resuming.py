@@ -53,6 +53,11 @@ BEFORE = {
     "freeze": "none",
     "clients": [],
     "secure_aggregation": False,
+    "asynchronous": False,
+    "buffer": 2,
+    "staleness": 0.5,
+    "slow": {},
+    "jitter": 0.1,
     "loss": "dice-focal",
     "augmentations": [],
 }

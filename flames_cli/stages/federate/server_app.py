@@ -4,6 +4,7 @@ from flames_cli.config import FederateConfig, check_section
 from flames_cli.fed.engines import ENGINES
 from flames_cli.fed.federation import Federation
 from flames_cli.fed.jobs import Job, make_job_server_app
+from flames_cli.stages.federate.asynchronous_options import clock_of
 from flames_cli.stages.federate.node_plugins import needed_packages
 from flames_cli.stages.federate.planning import make_plan
 from flames_cli.stages.federate.run_files import (
@@ -53,6 +54,7 @@ def open_job(job: Job) -> Federation:
         save_evaluations=tests,
         delivery=make_delivery(run, config) if real else None,
         noise_secret=secret,
+        clock=clock_of(config),
         plugins=needed_packages(config, plan.algorithm) if real else {},
     )
 
