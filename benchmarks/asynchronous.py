@@ -4,11 +4,12 @@
     python benchmarks/asynchronous.py --workspace flames-workspace --slow otu2d-3 busi none \\
         --strategies flames fedavg-modality --rounds 8 --seeds 0 1 2 --figure docs/images/asynchronous.png
 
-The clients are those of the partition, or those of `--clients`, and of one modality. A case of `--slow` is a client that is `--factor`
-times slower than the others, or `none`. Time is that of the virtual clock: a training step takes one second,
-and a round in step as long as its slowest client. Both ways get the time of `--rounds` rounds in step; with
-`none`, of twice as many. The newest models at eight times are scored on the clients' own test images,
-each client with its own model, whose statistics of BatchNorm are estimated on its training images.
+The clients are those of the partition, or those of `--clients`, and of one modality. A case of `--slow` is a
+client that is `--factor` times slower than the others, or `none`. Time is that of the virtual clock: a
+training step takes one second, and a round in step as long as its slowest client. Both ways get the time of
+`--rounds` rounds in step; with `none`, of twice as many. The newest models at eight times are scored on the
+clients' own test images, each client with its own model, whose statistics of BatchNorm are estimated on its
+training images.
 
 `clients` is the mean over the clients, `slow` the slow client; `trainings` is the number of trainings of all
 clients. All figures are means over seeds. A repeated call continues where the last one stopped.

@@ -32,6 +32,7 @@ TELLING = {
     "fed/jobs.py": {"make_job_server_app"},
     "fed/roster.py": {"_admit", "_shortage", "_explain"},
     "fed/plain_round.py": {"_collect"},
+    "fed/secure/sums.py": {"close_adverts", "_abandon"},
     "core/imaging/labels.py": {
         "SOFT_ADVICE",
         "_above",
@@ -55,8 +56,9 @@ TELLING = {
     "stages/deploy/node.py": {"join"},
     "stages/deploy/node_log.py": {"EXPLAINED", "_lost_summary"},
     "stages/deploy/server.py": {"_keep_running"},
-    "stages/federate/start_warnings.py": {"few_steps", "drawn_models"},
+    "stages/federate/start_warnings.py": {"few_steps", "drawn_models", "neighbours_see"},
     "stages/federate/resuming.py": {"resume"},
+    "stages/federate/swarm.py": {"NEED_A_SERVER", "_COMPARED", "_WAITS"},
     "stages/runs/removal.py": {"_busy"},
     "stages/seen_patients.py": {"_not_known"},
     "store/deployment/folders.py": {"_WHERE"},
@@ -70,6 +72,7 @@ and fed that give a reason or None are known by that."""
 ELSEWHERE = {
     "config/loading.py",
     "config/section.py",
+    "core/federated/topology.py",
     "fed/engines/submitted.py",
     "fed/event_log.py",
     "fed/roster.py",
@@ -88,6 +91,7 @@ ELSEWHERE = {
     "stages/deploy/check_files.py",
     "stages/deploy/check_machine.py",
     "stages/deploy/findings.py",
+    "stages/federate/swarm.py",
     "stages/runs/removal.py",
     "store/deployment/node_keys.py",
 }

@@ -62,10 +62,11 @@ class FederateConfig(_TrainSection, Section):
         "densenet-unet", "Segmentation model; see the list below.", names="models", metavar="MODEL"
     )
     rounds: Annotated[int, Field(ge=1)] = option(50, "Number of rounds in total.", may_change=True)
-    engine: Literal["inline", "ray", "superlink"] = option(
+    engine: Literal["inline", "ray", "superlink", "swarm"] = option(
         "inline",
         "Engine that runs the clients: inline in this process; ray as many simulated nodes on this machine "
-        "(needs the extra flames-cli\\[ray]); superlink on real nodes, which `flames deploy` sets up.",
+        "(needs the extra flames-cli\\[ray]); superlink on real nodes, which `flames deploy` sets up; swarm "
+        "in this process, as peers that exchange their weights with neighbours, without a server.",
         may_change=True,
     )
     device: Device = option("auto", "Device for training.", may_change=True)
@@ -258,6 +259,19 @@ class FederateConfig(_TrainSection, Section):
         "Channels of the nodes' images, with superlink.",
         ENGINE,
         shown="as in the partition on this machine, else grey",
+    )
+    topology: Literal["ring", "random", "full"] | None = option(
+        None,
+        "Neighbours of each peer, with swarm: ring in the order of names; random, in which all have the "
+        "same number; or full, all peers of the modality.",
+        ENGINE,
+        shown="ring",
+    )
+    neighbours: Annotated[int, Field(ge=1)] | None = option(
+        None, "Neighbours of each peer, with --topology random.", ENGINE, shown="3"
+    )
+    absent: Fraction = option(
+        0.0, "Probability, below 1, that a peer is offline in a round, with swarm; drawn by seed.", ENGINE
     )
     min_clients: Annotated[int, Field(ge=1)] | None = option(
         None,

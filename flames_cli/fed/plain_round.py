@@ -27,6 +27,7 @@ from flames_cli.fed.records import message_bytes
 from flames_cli.fed.report_reading import Asked, read_report
 from flames_cli.fed.roster import Clients, Roster
 from flames_cli.fed.sanitise import sanitise
+from flames_cli.fed.swarm import links_of
 from flames_cli.fed.waiting import Work
 
 
@@ -60,7 +61,7 @@ def run_plain_round(
     sizes = Counter(client.group for client in state.clients.values())
     limit = NormLimit(plan.max_update_norm, {one.client: plan.lr_of(one, round_) for _, one in clients})
     noise = NoiseKey(federation.noise_secret, plan.wire_dtype) if plan.algorithm.privacy else None
-    settings = RoundSettings(limit, noise, federation.shelf)
+    settings = RoundSettings(limit, noise, federation.shelf, topology=plan.topology)
     open_round = OpenRound(state, plan.algorithm, plan.known_entries, settings)
     for report in _collect(grid, federation, state, clients, roster, traffic):
         if report is None:
@@ -74,7 +75,7 @@ def run_plain_round(
     rejected = {**traffic.failed, **unusable}
     for client, reason in unusable.items():
         on_event(ReportRejected(client, round_, reason))
-    if not result.accepted:
+    if clients and not result.accepted:
         reasons = "; ".join(f"{client}: {reason}" for client, reason in rejected.items())
         raise FlamesError(
             f"round {round_} got no good report ({reasons}); fix the cause, then run the same command again "
@@ -84,6 +85,8 @@ def run_plain_round(
     record = _record(round_, profiles, result, traffic, rejected, time.monotonic() - started)
     if plan.algorithm.privacy:
         record |= privacy_spent(plan.algorithm.privacy, result.state.releases)
+    if plan.topology:
+        record |= links_of(plan, plan.topology, result.state, result.accepted)
     federation.save(result.state, record)
     on_event(RoundDone(record))
     return result.state

@@ -18,10 +18,10 @@ from flames_cli.fed.joined import JoinedClients
 from flames_cli.fed.participation import draw_clients
 from flames_cli.fed.plan import Plan, with_model_groups
 from flames_cli.fed.roster import Clients, Roster
-from flames_cli.fed.rounds import run_round
+from flames_cli.fed.rounds import examine, run_round
 from flames_cli.fed.server_delivery import deliver_models, describe_missing, find_pending
 from flames_cli.fed.server_evaluation import collect_evaluations
-from flames_cli.fed.server_final_pass import examine_final_models
+from flames_cli.fed.swarm import peers_online
 from flames_cli.fed.waiting import Work, finish
 
 Open = Callable[[Mapping[str, Any]], Federation]
@@ -53,7 +53,9 @@ def run_rounds(grid: Grid, federation: Federation) -> State:
 
 def _run_all(grid: Grid, federation: Federation) -> Work[State]:
     plan, on_event, state = federation.plan, federation.on_event, federation.resumed
-    requirements = Requirements(plan.size, plan.channels, plan.smallest_batch, federation.plugins)
+    requirements = Requirements(
+        plan.size, plan.channels, plan.smallest_batch, federation.plugins, plan.secure
+    )
     roster = Roster(grid, requirements, federation.participation, on_event, federation.pace)
     joined = JoinedClients(federation.save_clients, on_event)
     first = state.round + 1 if state else 1
@@ -63,7 +65,11 @@ def _run_all(grid: Grid, federation: Federation) -> Work[State]:
         if round_ == first:
             present = tuple((one.client, one.modality, one.n_train) for _, one in clients)
             on_event(FederationStarted(present, first, plan.rounds))
-        drawn = draw_clients(clients, federation.participation, plan.fraction, plan.seed, round_)
+        drawn = (
+            peers_online(plan.topology, clients, round_)
+            if plan.topology
+            else draw_clients(clients, federation.participation, plan.fraction, plan.seed, round_)
+        )
         state = yield from run_round(
             grid, federation, with_model_groups(state, plan, roster.known), drawn, roster
         )
@@ -96,12 +102,12 @@ def _examine(
     """
     plan, on_event = federation.plan, federation.on_event
     clients = yield from roster.available_clients()
-    examined = yield from examine_final_models(grid, plan, last, clients, roster, on_event)
+    examined = yield from examine(grid, plan, last, clients, roster, on_event)
     records = []
     if earlier := federation.earlier:
         for state in earlier.find_best(examined, on_event):
             able = _with_models(state, plan, clients)
-            found = yield from examine_final_models(grid, plan, state, able, roster, on_event)
+            found = yield from examine(grid, plan, state, able, roster, on_event)
             earlier.save(found.state)
             records.append(found.as_json())
     save_final(examined, records)

@@ -15,7 +15,7 @@ from flames_cli.arrays import Weights
 from flames_cli.core.federated.choice import Preference
 from flames_cli.core.federated.final_statistics import FinalStatistics
 from flames_cli.core.federated.progress import Progress
-from flames_cli.core.federated.reports import LastReport, Moved, State
+from flames_cli.core.federated.reports import LastReport, Moved, OpenedSum, State
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.store.checkpoint_files import FileWriter, LastFiles, Saved
 from flames_cli.store.checkpoint_progress import parse_progress, write_progress
@@ -133,6 +133,7 @@ def _write(folder: Path, state: State, last: LastFiles | None = None) -> dict[st
         "preferences": {name: asdict(one) for name, one in state.preferences.items()},
         **({"progress": write_progress(written, state.progress)} if state.progress else {}),
         "clients": {name: asdict(last) for name, last in state.clients.items()},
+        **({"sums": written.sums(state.sums)} if state.sums else {}),
         "sha256": written.sha256,
     }
     _write_index(folder, index)  # and with it the folder's list of files
@@ -239,6 +240,7 @@ def load_state(folder: Path, round_: int | None = None, mapped: bool = False) ->
         statistics=stored.statistics,
         preferences=stored.preferences,
         progress=stored.progress,
+        sums=stored.sums,
     )
 
 
@@ -293,6 +295,20 @@ class _Reader:
         with self._entries_expected():
             found = self._index.get("progress")
             return None if found is None else parse_progress(found, lambda file: self._read(file, True))
+
+    @property
+    def sums(self) -> tuple[OpenedSum, ...]:
+        with self._entries_expected():
+            return tuple(
+                OpenedSum(
+                    group=str(one["group"]),
+                    round=int(one["round"]),
+                    clients=tuple(str(client) for client in one["clients"]),
+                    mean=self._read(one["file"]),
+                    total=float(one["total"]),
+                )
+                for one in self._index.get("sums", [])
+            )
 
     @property
     def releases(self) -> int:

@@ -1,7 +1,7 @@
 """Files of a checkpoint: weights in safetensors files with safe names, and their checksums."""
 
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from flames_cli.arrays import Weights
 from flames_cli.core.federated.final_statistics import FinalStatistics
+from flames_cli.core.federated.reports import OpenedSum
 from flames_cli.core.federated.shelf import ClientModels
 from flames_cli.store.spool import StoredModel
 from flames_cli.store.weights import write_new_file, write_safetensors
@@ -95,6 +96,19 @@ class FileWriter:
             "groups": self.by_name("statistics-server", found.groups),
             "modalities": self.by_name("statistics-modality", found.modalities),
         }
+
+    def sums(self, sums: Sequence[OpenedSum]) -> list[dict[str, Any]]:
+        """Write the means of opened sums, and return their entries."""
+        return [
+            {
+                "group": one.group,
+                "round": one.round,
+                "clients": list(one.clients),
+                "total": one.total,
+                "file": self._write(f"sum-{safe_name(one.group)}+{one.round}", one.mean),
+            }
+            for one in sums
+        ]
 
     def _write(self, stem: str, weights: Weights) -> str:
         file = f"{stem}.safetensors"

@@ -85,6 +85,11 @@ class RunFolder:
         return self.path / "noise.key"
 
     @property
+    def openings(self) -> Path:
+        """The rounds whose private sums clients were asked to open, one JSON line each time."""
+        return self.path / "openings.jsonl"
+
+    @property
     def client_tests(self) -> Path:
         """The reports of real nodes about the final models on their own test sets."""
         return self.path / "client-tests.json"
@@ -387,6 +392,27 @@ def read_final_models(run: RunFolder) -> dict[str, Any] | None:
             f"{run.final_models} has missing entries; delete it, and rounds are chosen without it"
         )
     return found
+
+
+def note_opening(path: Path, round_: int, groups: Sequence[str]) -> int:
+    """Append a line for sums that are opened now, and return the largest number of openings of one group.
+
+    A line that cannot be read counts for every group.
+
+    Raises:
+        NotWritten: the disk is full; the file is as it was.
+    """
+    append_line(path, {"round": round_, "groups": list(groups)}, durable=True)
+    named = [_groups_of(line) for line in path.read_text("utf-8", errors="replace").splitlines()]
+    return max(sum(found is None or group in found for found in named) for group in groups)
+
+
+def _groups_of(line: str) -> list[Any] | None:
+    try:
+        groups = parse_json(line)["groups"]
+    except (ValueError, TypeError, KeyError):
+        return None
+    return groups if isinstance(groups, list) else None
 
 
 def read_rounds(path: Path) -> list[dict[str, Any]]:

@@ -302,6 +302,26 @@ def test_a_sum_is_not_opened_before_the_vectors_are_closed():
         federation.collector.open()
 
 
+def test_a_collector_needs_memory_for_one_vector():
+    import tracemalloc
+
+    length = 1 << 18
+    federation = Federation(make_vectors(8, length))
+    federation.until(federation.receive)
+    masked = np.ones(length, "<u8")
+    tracemalloc.start()
+    for name in federation.vectors:
+        federation.collector.add(name, masked)
+    federation.collector.close_vectors()
+    for client in federation.clients.values():
+        client.mask(np.zeros(1, "<u8"))
+        federation.collector.add_opening(client.client, client.unmask(list(federation.vectors)))
+    federation.collector.open()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.5 * masked.nbytes
+
+
 def test_the_sum_is_opened_once():
     federation = Federation(make_vectors(3))
     federation.run()

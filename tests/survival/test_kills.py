@@ -16,6 +16,7 @@ STRATEGIES = {
     "flames": {"strategy": "flames"},
     "adaptive": {"strategy": "flames-adaptive", "wire_dtype": "int8"},
     "scaffold": {"strategy": "scaffold", "optimiser": "sgd"},
+    "swarm": {"engine": "swarm", "absent": 0.4},
     "longer": {"strategy": "scaffold", "optimiser": "sgd", "rounds": 5},
 }
 

@@ -11,9 +11,11 @@ import numpy as np
 from flames_cli.arrays import Weights
 from flames_cli.core.federated.aged_flames_blend import Aged
 from flames_cli.core.federated.algorithm import Algorithm
+from flames_cli.core.federated.blend import Blend
 from flames_cli.core.federated.blends import make_blend
 from flames_cli.core.federated.candidates import Candidates
 from flames_cli.core.federated.choice import Preference, presence_reason, update
+from flames_cli.core.federated.new_model import make_new_model
 from flames_cli.core.federated.plugin_blend import Place
 from flames_cli.core.federated.privacy import NoiseKey, Release
 from flames_cli.core.federated.reports import (
@@ -28,14 +30,10 @@ from flames_cli.core.federated.reports import (
     select,
 )
 from flames_cli.core.federated.running_sum import RunningSum
-from flames_cli.core.federated.server_steps import (
-    OptimiserState,
-    adam_step,
-    average_step,
-    control_step,
-    momentum_step,
-)
+from flames_cli.core.federated.server_steps import OptimiserState, control_step
 from flames_cli.core.federated.shelf import IN_MEMORY, ClientModels, Shelf
+from flames_cli.core.federated.swarm_blend import SwarmBlend
+from flames_cli.core.federated.topology import Topology
 from flames_cli.core.federated.update_norms import FEWEST, NO_LIMIT, NormLimit, known_moves
 
 
@@ -49,6 +47,8 @@ class RoundSettings:
     """Key of the noise that an algorithm with privacy adds to models."""
     shelf: Shelf = IN_MEMORY
     """Place of the reports and models of single clients."""
+    topology: Topology | None = None
+    """Connections of a swarm's peers; None: a server blends all reports."""
     aged: Aged | None = None
     """Reports of an asynchronous federation; None: rounds are in step."""
 
@@ -111,16 +111,12 @@ class OpenRound:
         self._algorithm = algorithm
         self._limit = settings.limit
         self._shelf = settings.shelf
-        noise = settings.noise
         self._groups = {
             name: _ModelGroup(
                 algorithm,
                 start,
                 entries or Entries.of(start),
-                Release(key=noise, round=state.round + 1, group=name) if noise else None,
-                settings.shelf,
-                Place(name, state.round + 1, state.optimiser_state.get(name, {}).get(BLEND_STATE, {})),
-                settings.aged,
+                _make_blend(state, name, algorithm, entries or Entries.of(start), settings),
             )
             for name, start in state.server.items()
         }
@@ -269,6 +265,19 @@ class _Waiting:
         return replace(self.rest, weights=self._weights(), control=control)
 
 
+def _make_blend(
+    state: State, group: str, algorithm: Algorithm, entries: Entries, settings: RoundSettings
+) -> Blend:
+    """Return the blend of a model group in the round after `state`."""
+    if settings.topology:
+        peers = [client for client, last in state.clients.items() if last.group == group]
+        return SwarmBlend(algorithm, settings.topology.graph(group, peers), settings.shelf)
+    round_, noise = state.round + 1, settings.noise
+    release = Release(key=noise, round=round_, group=group) if noise else None
+    place = Place(group, round_, state.optimiser_state.get(group, {}).get(BLEND_STATE, {}))
+    return make_blend(algorithm, state.server[group], entries, release, settings.shelf, place, settings.aged)
+
+
 class _ModelGroup:
     """The clients of one model in one round: checks and collects their reports, and makes the new model."""
 
@@ -277,10 +286,7 @@ class _ModelGroup:
         algorithm: Algorithm,
         start: Weights,
         entries: Entries,
-        release: Release | None,
-        shelf: Shelf,
-        place: Place,
-        aged: Aged | None,
+        blend: Blend,
     ) -> None:
         self._algorithm = algorithm
         self._start = start
@@ -288,7 +294,7 @@ class _ModelGroup:
         self._shared = entries.shared_of(start)
         self._parameters = entries.parameters_of(start)
         self._style = select(start, entries.style)
-        self._blend = make_blend(algorithm, start, entries, release, shelf, place, aged)
+        self._blend = blend
         self._control = RunningSum()
         self.n_reports = 0
 
@@ -338,26 +344,15 @@ class _ModelGroup:
     def finish(self, old: OptimiserState, round_: int, n_clients: int) -> tuple[Weights, dict[str, Weights]]:
         """Return the group's new model and optimiser state; entries that are not shared are unchanged."""
         self._blend.n_clients = n_clients
-        # A mean of equal numbers may differ in its last bit.
-        kept = select(self._start, self.entries.frozen)
-        blend = {**self._start, **self._blend.server(), **kept}
-        stepped, changed = self._step(blend, old, round_)
+        blended, control = self._blend.server(), {}
         if self._algorithm.clients_correct_gradients:
             if n_clients < self.n_reports:
                 raise ValueError(f"got {self.n_reports} reports of a group of {n_clients} clients")
-            changed |= control_step(self._parameters, self._control, old, n_clients)
-        model = {**blend, **stepped}
-        if self._algorithm.ema:
-            changed |= average_step(self.entries.shared_of(model), old, self._algorithm.ema)
-        stored = {kind: one for kind, one in {**old, **changed}.items() if kind != BLEND_STATE}
-        return model, stored
-
-    def _step(self, blend: Weights, old: OptimiserState, round_: int) -> tuple[Weights, dict[str, Weights]]:
-        if self._algorithm.server_steps_by_adam:
-            return adam_step(self._parameters, blend, old, self._algorithm.server_lr, round_)
-        if self._algorithm.server_momentum:
-            return momentum_step(self._parameters, blend, old, self._algorithm.server_momentum)
-        return {}, {}
+            control = control_step(self._parameters, self._control, old, n_clients)
+        model, stored = make_new_model(
+            self._algorithm, self.entries, self._start, blended, old, round_, control
+        )
+        return model, {kind: one for kind, one in stored.items() if kind != BLEND_STATE}
 
     def personal(self) -> Mapping[str, Weights]:
         """Return the entries that differ from client to client, by client."""

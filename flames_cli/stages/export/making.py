@@ -11,6 +11,7 @@ from flames_cli.learn.hardware import find_versions
 from flames_cli.learn.models import options_for, plugin_of
 from flames_cli.stages.export.clients import ClientFacts, members_of
 from flames_cli.stages.export.source_runs import SourceRun
+from flames_cli.stages.own_models import are_only_at_sites
 from flames_cli.stages.server_models import ServerModel, list_server_models
 from flames_cli.store.models import Architecture, ModelInfo, Seen, TrainedOn, Training, describe_input
 from flames_cli.store.runs import read_config
@@ -26,6 +27,8 @@ CLIENT = "client:"
 def list_models(run: SourceRun) -> list[str]:
     """Return the names of the models of a run: those of the server, and `client:NAME` for each client."""
     server = [model.label for model in _server_models(run)]
+    if are_only_at_sites(run.config):
+        return server
     return [*server, *(f"{CLIENT}{client.name}" for client in run.clients)]
 
 
@@ -49,6 +52,12 @@ def make_client_model(run: SourceRun, client: str) -> tuple[ModelInfo, Weights]:
         FlamesError: the run has no such client.
     """
     found = [one for one in run.clients if one.name == client]
+    if found and are_only_at_sites(run.config):
+        raise FlamesError(
+            f"the own model of client {client} has never left its site, since run '{run.folder.name}' was "
+            "made with --secure-aggregation; take it from the folder models of the site, or pass one of "
+            f"{', '.join(list_models(run))}"
+        )
     if not found:
         raise _unknown(run, f"{CLIENT}{client}")
     own = found[0]

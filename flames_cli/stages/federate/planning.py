@@ -27,6 +27,7 @@ from flames_cli.learn.plugin_losses import probe_loss
 from flames_cli.learn.train_options import TrainOptions
 from flames_cli.stages.federate.asynchronous_options import buffering_of, check_asynchronous
 from flames_cli.stages.federate.secure_options import check_options
+from flames_cli.stages.federate.swarm import topology_of
 
 MAX_UPDATE_NORM = 10.0
 """Default limit for real nodes: honest clients stay well below it (docs/security.md)."""
@@ -181,6 +182,7 @@ def make_plan(config: FederateConfig, facts: Mapping[str, Any], initial: Initial
         run_name=config.run_name,
         strategy=config.strategy,
         entries=describe_entries(model, config.share, config.style_from is not None, config.training.freeze),
+        topology=topology_of(config),
     )
 
 

@@ -14,6 +14,7 @@ from flames_cli.fed.algorithms import get_algorithm
 from flames_cli.fed.engines import ENGINES, Engine
 from flames_cli.learn.train_options import BY_MODEL
 from flames_cli.stages.federate.planning import encoder_weights_of
+from flames_cli.stages.federate.swarm import options_of_swarm
 from flames_cli.stages.rounds import reason_for_last_only, rounds_to_keep
 from flames_cli.stages.run_plugins import require_run_plugins
 from flames_cli.store.checkpoint import (
@@ -60,6 +61,9 @@ BEFORE = {
     "jitter": 0.1,
     "loss": "dice-focal",
     "augmentations": [],
+    "topology": None,
+    "neighbours": None,
+    "absent": 0.0,
 }
 """Values of the options that earlier releases did not have, with which they trained."""
 
@@ -68,7 +72,14 @@ def options_as_run(config: FederateConfig) -> dict[str, Any]:
     """Return the options that a run's config.toml contains, with the values that the model decides."""
     options = config.model_dump(mode="json", exclude=NOT_STORED)
     chosen = {key: getattr(config.training, key) for key in BY_MODEL}
-    return {**options, **chosen, "run": config.run_name, "encoder_weights": encoder_weights_of(config)}
+    weights = encoder_weights_of(config)
+    return {
+        **options,
+        **chosen,
+        **options_of_swarm(config),
+        "run": config.run_name,
+        "encoder_weights": weights,
+    }
 
 
 @dataclass(frozen=True, slots=True)

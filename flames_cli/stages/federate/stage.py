@@ -31,6 +31,7 @@ from flames_cli.stages.federate.run_log import logged
 from flames_cli.stages.federate.secure_options import check_clients
 from flames_cli.stages.federate.start import Start, read_start
 from flames_cli.stages.federate.start_warnings import warn_at_start
+from flames_cli.stages.federate.swarm import check_swarm
 from flames_cli.stages.federate.tracking import tracked
 from flames_cli.stages.federate.validation import Validation, read_validation
 from flames_cli.stages.partition.notes import describe_lost_sites
@@ -217,6 +218,8 @@ def _find_inputs(config: FederateConfig) -> tuple[Images, list[NodeConfig]]:
         require_packages(config)
     images = find_images(config)
     check_engine(config, algorithm)
+    there = [] if images.partition is None else clients_of_run(config, images.partition)
+    check_swarm(config, algorithm, [(one.name, one.modality) for one in there])
     if algorithm.privacy:
         check_accountant()
     if not images.partition or ENGINES[config.engine].clients_hold_their_data:

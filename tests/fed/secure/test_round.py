@@ -1,0 +1,76 @@
+"""Rounds with secure aggregation: their models are those of plain rounds, within a bound that follows from
+the fixed point and float32, and the server's messages have nothing of a single client."""
+
+import numpy as np
+import pytest
+
+from flames_cli.fed.records import unpack_weights
+from flames_cli.fed.secure.messages import WORDS
+from tests.support.asserts import assert_same_state, without_timings
+from tests.support.federation import make_profile, run_federation
+from tests.support.secure import blend_bound, run_secure, server_bound
+
+CLIENTS = {"m1": ("MRI", 30), "m2": ("MRI", 10), "m3": ("MRI", 4)}
+CLIENTS |= {"u1": ("US", 5), "u2": ("US", 20), "u3": ("US", 7), "u4": ("US", 1)}
+PROFILES = [make_profile(client, modality, n) for client, (modality, n) in CLIENTS.items()]
+MEANS = ["fedavg", "fedavg-modality", "fedgs", "fedprox", "fedadam"]
+
+
+def gap(one, other):
+    """Return the largest difference between two models."""
+    return max(float(np.abs(one[name] - array.astype(float)).max()) for name, array in other.items())
+
+
+def members(modality):
+    return {client: n for client, (its, n) in CLIENTS.items() if its == modality}
+
+
+def test_clients_of_flames_make_the_models_of_a_plain_run_themselves(tmp_path):
+    secure, plain = run_secure(PROFILES, tmp_path, rounds=4), run_federation(PROFILES, rounds=4)
+    # The training multiplies what it received by 0.9, and so does it with the error of the round before.
+    allowed = dict.fromkeys(CLIENTS, 0.0)
+    for round_ in (2, 3, 4):
+        reports = {client: report for (client, r), report in secure.reports.items() if r == round_ - 1}
+        largest = max(float(np.abs(one.weights["conv.weight"]).max()) for one in reports.values())
+        for modality in ("MRI", "US"):
+            counts = members(modality)
+            before = 0.9 * max(allowed[client] for client in counts)
+            factors = {client: min(counts.values()) / n for client, n in counts.items()}
+            for client, factor in factors.items():
+                bound = blend_bound(largest, factor, sum(factors.values()), len(counts))
+                allowed[client] = before + bound
+                found = secure.starts[client, round_]
+                expected = plain.received(round_)[client]
+                assert gap(found, expected) <= allowed[client] < 1e-5
+                assert found["count"] == expected["count"]
+        for group, model in plain.saved[round_ - 2][0].server.items():
+            slack = 0.9 * max(allowed[client] for client in members(group))
+            assert gap(secure.saved[round_ - 2][0].server[group], model) <= server_bound(largest) + slack
+
+
+@pytest.mark.parametrize("algorithm", MEANS)
+def test_a_secure_mean_is_the_plain_mean(algorithm, tmp_path):
+    secure, plain = (
+        run_secure(PROFILES, tmp_path, algorithm, rounds=3),
+        run_federation(PROFILES, algorithm, rounds=3),
+    )
+    largest = max(float(np.abs(one.weights["conv.weight"]).max()) for one in secure.reports.values())
+    steps = 1 + 0.9 + 0.81  # the error of each round is multiplied by 0.9 in the next
+    # Adam divides by the root of a variance, which may be as small as its constant of 0.001.
+    gain = 20 if algorithm == "fedadam" else 1
+    for group, model in plain.state.server.items():
+        assert gap(secure.state.server[group], model) <= gain * steps * server_bound(largest)
+        assert secure.state.server[group]["count"] == model["count"]
+    assert (secure.state.personal, secure.state.sums) == ({}, ())
+
+
+def test_masks_change_no_bit_of_the_models(tmp_path):
+    one, other = run_secure(PROFILES, tmp_path / "a"), run_secure(PROFILES, tmp_path / "b")
+    assert_same_state(one.state, other.state)
+    assert without_timings(one.records) == without_timings(other.records)
+    words = [
+        unpack_weights(reply, WORDS)[WORDS]
+        for _, _, reply in (*one.replies, *other.replies)
+        if WORDS in reply.content
+    ]
+    assert len({each.tobytes() for each in words}) == len(words) == 4 * len(PROFILES)
