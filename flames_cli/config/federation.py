@@ -155,6 +155,12 @@ class FederateConfig(_TrainSection, Section):
     fraction: Part = option(
         1.0, "Fraction of the clients of each modality that a round asks; they are drawn by seed.", FEDERATION
     )
+    rounds_by: Literal["all", "modality"] = option(
+        "all",
+        "Clients that do a round together: all, or those of each modality, so that no modality waits for "
+        "another one.",
+        FEDERATION,
+    )
     asynchronous: bool = option(
         False,
         "Let each client train the newest model of its modality as soon as it has reported, instead of "
@@ -355,6 +361,11 @@ class FederateConfig(_TrainSection, Section):
         given = {entry.name: getattr(self, entry.name) for entry in fields(TrainOptions)}
         own = {key: value for key, value in training_defaults(self.model).items() if given[key] is None}
         return TrainOptions(**{**given, **own})
+
+    @property
+    def by_modality(self) -> bool:
+        """True if each modality does its own rounds."""
+        return self.rounds_by == "modality" or self.asynchronous
 
     @property
     def style_stays(self) -> bool:

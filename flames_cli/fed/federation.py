@@ -9,6 +9,7 @@ from flames_cli.core.federated.shelf import IN_MEMORY, Shelf
 from flames_cli.fed.evaluation_report import EvaluationReport
 from flames_cli.fed.events import OnEvent, ignore
 from flames_cli.fed.joined import SaveClients, no_clients_to_save
+from flames_cli.fed.modality_states import ModalityStates
 from flames_cli.fed.pace import USUAL_PACE, Pace
 from flames_cli.fed.participation import ALL_AT_ONCE, Participation
 from flames_cli.fed.plan import Plan
@@ -79,6 +80,8 @@ class Federation:
     note_opening: NoteOpening = no_opening_to_note
     shelf: Shelf = IN_MEMORY
     """Place of the reports and models of single clients."""
+    by_modality: ModalityStates | None = None
+    """States of the modalities, each of which does its own rounds; None: all do their rounds together."""
     plugins: Mapping[str, str] = field(default_factory=dict)
     """Packages whose plug-ins every node needs, name → version; empty if the nodes are in this process."""
     clock: VirtualClock | None = None

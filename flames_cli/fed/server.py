@@ -15,6 +15,7 @@ from flames_cli.fed.admission import Requirements
 from flames_cli.fed.events import FederationStarted, FinalModelsExamined, Noted
 from flames_cli.fed.federation import Federation, SaveFinal
 from flames_cli.fed.joined import JoinedClients
+from flames_cli.fed.modalities import run_by_modality
 from flames_cli.fed.participation import draw_clients
 from flames_cli.fed.plan import Plan, with_model_groups
 from flames_cli.fed.roster import Clients, Roster
@@ -59,20 +60,11 @@ def _run_all(grid: Grid, federation: Federation) -> Work[State]:
     roster = Roster(grid, requirements, federation.participation, on_event, federation.pace)
     joined = JoinedClients(federation.save_clients, on_event)
     first = state.round + 1 if state else 1
-    for round_ in range(first, plan.rounds + 1):
-        clients = yield from roster.wait_for_clients(round_)
-        joined.note(roster.known)
-        if round_ == first:
-            present = tuple((one.client, one.modality, one.n_train) for _, one in clients)
-            on_event(FederationStarted(present, first, plan.rounds))
-        drawn = (
-            peers_online(plan.topology, clients, round_)
-            if plan.topology
-            else draw_clients(clients, federation.participation, plan.fraction, plan.seed, round_)
-        )
-        state = yield from run_round(
-            grid, federation, with_model_groups(state, plan, roster.known), drawn, roster
-        )
+    if federation.by_modality:
+        if first <= plan.rounds:
+            state = yield from run_by_modality(grid, federation, federation.by_modality, roster, joined)
+    else:
+        state = yield from _run_in_step(grid, federation, roster, joined)
     federation.shelf.wait()  # the files of the last round are complete
     final = state or with_model_groups(None, plan, [])
     if federation.save_final and final.statistics is None:
@@ -90,6 +82,29 @@ def _run_all(grid: Grid, federation: Federation) -> Work[State]:
         federation.save_evaluations(chosen.round, reports, {**missing, **late})
     yield from _deliver(grid, federation, chosen, final, roster, joined, ends_now=first <= plan.rounds)
     return final
+
+
+def _run_in_step(
+    grid: Grid, federation: Federation, roster: Roster, joined: JoinedClients
+) -> Work[State | None]:
+    """Do all remaining rounds, each of which begins when the one before has ended; return the last state."""
+    plan, state = federation.plan, federation.resumed
+    first = state.round + 1 if state else 1
+    for round_ in range(first, plan.rounds + 1):
+        clients = yield from roster.wait_for_clients(round_)
+        joined.note(roster.known)
+        if round_ == first:
+            present = tuple((one.client, one.modality, one.n_train) for _, one in clients)
+            federation.on_event(FederationStarted(present, first, plan.rounds))
+        drawn = (
+            peers_online(plan.topology, clients, round_)
+            if plan.topology
+            else draw_clients(clients, federation.participation, plan.fraction, plan.seed, round_)
+        )
+        state = yield from run_round(
+            grid, federation, with_model_groups(state, plan, roster.known), drawn, roster
+        )
+    return state
 
 
 def _examine(

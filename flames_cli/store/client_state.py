@@ -7,9 +7,9 @@ from pathlib import Path
 from flames_cli.arrays import Weights
 from flames_cli.errors import FlamesError
 from flames_cli.store.checkpoint import delete_older_rounds, list_rounds, round_folder
-from flames_cli.store.checkpoint_files import safe_name
 from flames_cli.store.files.atomic import reason_of, remove_folder, replacing_folder, write_json
 from flames_cli.store.files.hashes import hash_file
+from flames_cli.store.files.names import safe_name
 from flames_cli.store.schema import CLIENT_STATE, check_stamp, read_json, stamp
 from flames_cli.store.weights import read_safetensors, write_safetensors
 

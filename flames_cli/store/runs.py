@@ -11,6 +11,7 @@ import tomli_w
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.store.files.atomic import DAMAGED, finite, reason_of, write_bytes, write_json, write_text
 from flames_cli.store.files.jsonl import append_line, to_line
+from flames_cli.store.files.names import name_of, safe_name
 from flames_cli.store.files.parse import parse_json, parse_toml, read_text
 from flames_cli.store.member_names import family_name, member_name, split_name
 from flames_cli.store.schema import FINAL_MODELS, RUN, check_stamp, read_json, stamp
@@ -53,6 +54,11 @@ class RunFolder:
     def checkpoints(self) -> Path:
         """The checkpoints, one folder per round."""
         return self.path / "checkpoints"
+
+    @property
+    def modalities(self) -> Path:
+        """The checkpoints and lines of each modality, if modalities do their own rounds."""
+        return self.path / "modalities"
 
     @property
     def curves(self) -> Path:
@@ -123,6 +129,19 @@ class RunFolder:
 def run_folder(workspace: Path, name: str) -> RunFolder:
     """Return the folder of run `name`, whether or not it exists."""
     return RunFolder(workspace / "runs" / name)
+
+
+def modality_folder(run: RunFolder, modality: str) -> RunFolder:
+    """Return the folder of a modality that does its own rounds, with the same files as that of a run."""
+    return RunFolder(run.modalities / safe_name(modality))
+
+
+def list_modalities(run: RunFolder) -> list[str]:
+    """Return the modalities that do their own rounds in this run, sorted; empty if rounds are in step."""
+    if not run.modalities.is_dir():
+        return []
+    folders = (path for path in run.modalities.iterdir() if path.is_dir())
+    return sorted(name_of(path.name) for path in folders)
 
 
 def list_runs(workspace: Path) -> list[Path]:

@@ -27,6 +27,7 @@ from flames_cli.stages.deploy.foreground import interrupted_by_signals
 from flames_cli.stages.deploy.run_status import describe_runs
 from flames_cli.stages.federate.asynchronous_options import clock_of
 from flames_cli.stages.federate.busy_server import describe_other_runs
+from flames_cli.stages.federate.modality_files import open_modalities
 from flames_cli.stages.federate.node_plugins import require_allowed
 from flames_cli.stages.federate.run_files import (
     ensure_noise_secret,
@@ -115,6 +116,7 @@ def _run_inline(made: Prepared, on_event: OnEvent) -> None:
         save_clients=make_client_saver(made.run, made.plan),
         save_final=make_final_saver(made.run, made.plan),
         earlier=make_earlier_rounds(made.run, made.config),
+        by_modality=open_modalities(made.run, made.config, spool),
         resumed=made.resumed,
         on_event=on_event,
         participation=participation,

@@ -22,6 +22,7 @@ from flames_cli.fed.messages import Profile
 from flames_cli.fed.plan import Plan
 from flames_cli.fed.server_delivery import Delivery
 from flames_cli.fed.server_final_pass import FinalPass
+from flames_cli.stages.federate.modality_files import has_rounds
 from flames_cli.stages.federate.planning import Initial, encoder_weights_of
 from flames_cli.stages.rounds import choose_round, read_run_rounds, reason_for_last_only, rounds_to_keep
 from flames_cli.store.checkpoint import (
@@ -100,7 +101,7 @@ def _write_initial(new: RunFolder, config: FederateConfig, plan: Plan) -> Facts:
 
 def is_worth_keeping(run: RunFolder) -> bool:
     """Return whether a folder is more than a run that was stopped in its first round."""
-    done = list_rounds(run.checkpoints) or len(read_rounds(run.rounds)) > 1
+    done = list_rounds(run.checkpoints) or len(read_rounds(run.rounds)) > 1 or has_rounds(run)
     return bool(done) or not run.config.exists()
 
 

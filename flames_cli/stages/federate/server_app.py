@@ -7,6 +7,7 @@ from flames_cli.fed.engines import ENGINES
 from flames_cli.fed.federation import Federation
 from flames_cli.fed.jobs import Job, make_job_server_app
 from flames_cli.stages.federate.asynchronous_options import clock_of
+from flames_cli.stages.federate.modality_files import open_modalities
 from flames_cli.stages.federate.node_plugins import needed_packages
 from flames_cli.stages.federate.planning import make_plan
 from flames_cli.stages.federate.run_files import (
@@ -52,6 +53,7 @@ def open_job(job: Job) -> Federation:
         save_clients=make_client_saver(run, plan),
         save_final=make_final_saver(run, plan),
         earlier=make_earlier_rounds(run, config),
+        by_modality=open_modalities(run, config, spool),
         resumed=resumed,
         save_evaluations=tests,
         delivery=make_delivery(run, config) if real else None,

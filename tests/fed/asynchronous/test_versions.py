@@ -130,7 +130,7 @@ def test_a_client_whose_report_is_rejected_waits_for_the_next_version():
     watched, versions = run(rounds=2, train=train)
     first, second = (record for _, _, record in versions)
     assert first["rejected"] == {"b": "it reports 99 examples, it joined with 10"}
-    assert [one for one in first["clients"] if one["client"] == "b"][0].keys() == {
+    assert next(one for one in first["clients"] if one["client"] == "b").keys() == {
         *("client", "modality", "seconds", "rejection_reason")
     }
     assert [one["client"] for one in second["clients"]] == ["a", "b"]
@@ -148,13 +148,13 @@ def test_without_a_client_that_could_report_the_run_ends_with_the_reasons():
         run(train=train, clock=VirtualClock(0), buffering=Buffering(3))
 
 
-def test_a_private_reason_is_not_needed_to_see_that_a_report_moved_too_far():
+def test_a_report_that_moved_too_far_is_rejected_with_its_buffer():
     def train(request, weights, who):
         report = drift(request, weights, who)
         far = {name: array * 10_000 for name, array in report.weights.items()}
         return replace(report, weights=far) if who.client == "c" else report
 
-    watched, versions = run(
+    _, versions = run(
         rounds=1, train=train, clock=VirtualClock(0), buffering=Buffering(3), max_update_norm=10.0
     )
     assert "--max-update-norm" in versions[0][2]["rejected"]["c"]
@@ -181,12 +181,6 @@ class TestRealNodes:
         first = {request.client: request.round for request, _ in reversed(watched.requests)}
         assert first == {name: number + 1 for name, number in before.progress.trainings.items()}
         assert again[0][2]["clock_seconds"] > before.progress.seconds
-
-    def test_messages_have_the_models_of_the_newest_version(self):
-        watched, versions = run("flames" and None, clock=None, algorithm="fedavg-modality", rounds=3)
-        models = [state.server["MRI"]["conv.weight"] for _, state, _ in versions]
-        later = [weights["conv.weight"] for request, weights in watched.requests if request.round > 1]
-        assert all(any((sent == model).all() for model in models) for sent in later if len(models)) or later
 
 
 def test_a_run_with_all_its_versions_does_nothing_more():
