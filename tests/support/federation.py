@@ -13,7 +13,7 @@ from flames_cli.core.federated.choice import Choice
 from flames_cli.core.federated.reports import Report
 from flames_cli.core.rng import derive_rng
 from flames_cli.fed.algorithms import get_algorithm
-from flames_cli.fed.engines.inline import InlineGrid, make_contexts, run_on
+from flames_cli.fed.engines.inline import InlineGrid, make_contexts, run_inline, run_on
 from flames_cli.fed.federation import EarlierRounds, Federation
 from flames_cli.fed.final_report import pack_final
 from flames_cli.fed.messages import Profile, pack_profile, pack_report, unpack_task
@@ -206,6 +206,9 @@ def run_federation(
     )
     server = make_server_app(lambda _: made)
     contexts = make_contexts({node: {} for node in of_node})
-    slow = {node: (delays or {}).get(profile.client, 0) for node, profile in of_node.items()}
-    run_on(SlowGrid(app, contexts, slow), server)
+    if delays:
+        slow = {node: delays.get(profile.client, 0) for node, profile in of_node.items()}
+        run_on(SlowGrid(app, contexts, slow), server)
+    else:
+        run_inline(server, app, contexts)
     return seen

@@ -7,6 +7,7 @@ from flames_cli.arrays import Weights
 from flames_cli.config import MAX_NAME
 from flames_cli.core.federated.round_parts import group_label
 from flames_cli.errors import FlamesError
+from flames_cli.fed.engines import ENGINES, OBSERVER
 from flames_cli.learn.hardware import find_versions
 from flames_cli.learn.models import options_for, plugin_of
 from flames_cli.stages.export.clients import ClientFacts, members_of
@@ -151,7 +152,7 @@ def _describe(
             strategy=run.config.strategy,
             round=run.state.round,
             rounds=run.chosen.last,
-            why=run.chosen.why,
+            why=_describe_choice(run, client),
             seed=run.config.seed,
             clients=() if run.is_private else tuple(trained_on),
             plugins=run.plugins or None,
@@ -162,6 +163,12 @@ def _describe(
         versions=find_versions(),
         seen=None if run.is_private else _seen(own),
     )
+
+
+def _describe_choice(run: SourceRun, client: str) -> str:
+    """Return why the models of this round are used, and what the server model of a swarm is."""
+    observed = not client and not ENGINES[run.config.engine].has_server
+    return f"{run.chosen.why}; {OBSERVER}" if observed else run.chosen.why
 
 
 def _describe_start(run: SourceRun) -> str | None:
