@@ -9,7 +9,7 @@ import psutil
 from flwr.app import Message
 from flwr.serverapp import Grid
 
-from flames_cli.core.federated.pooled_numbers import pool
+from flames_cli.core.federated.pooled_numbers import NAMES, pool
 from flames_cli.core.federated.reports import RoundResult, State
 from flames_cli.core.federated.secure_blend import INVERSE, apply_sums, weighing_of
 from flames_cli.errors import FlamesError
@@ -35,8 +35,11 @@ def run_secure_round(
 ) -> Work[State]:
     """Run one round with `clients`: exchange keys and shares, send models, open the sums, blend and save.
 
+    A round that clients have opened before, and cannot open again as it was, leaves all models as they are:
+    the run goes on with the next round.
+
     Raises:
-        FlamesError: no sum of any group could be opened.
+        FlamesError: no sum of any group could be opened, and none was before.
     """
     plan, started, round_ = federation.plan, time.monotonic(), state.round + 1
     packer = Packer(plan, state.server, [profile for _, profile in clients])
@@ -54,7 +57,7 @@ def run_secure_round(
     outcome = yield from open_sums(
         grid, roster, groups, request, round_, federation.on_event, note_opening if private else None
     )
-    if not outcome.sums:
+    if not outcome.sums and not outcome.opened_before:
         reasons = "; ".join(f"{client}: {reason}" for client, reason in outcome.failed.items())
         raise FlamesError(
             f"round {round_} opened no secure sum ({reasons}); fix the cause, then run the same command "
@@ -65,7 +68,9 @@ def run_secure_round(
     )
     images = {group.name: group.terms.images for group in groups}
     pooled = {
-        group: {"clients": len(names)} if private else pool(list(sums.numbers), len(names), images[group])
+        group: {"clients": len(names)}
+        if private
+        else pool(list(sums.numbers[: len(NAMES)]), len(names), images[group])
         for group, (names, sums) in outcome.sums.items()
     }
     record = _record(round_, clients, result, outcome, pooled, time.monotonic() - started)
@@ -107,6 +112,7 @@ def terms_of(plan: Plan, profiles: list[Profile]) -> SumTerms:
         images=1 if privacy else max(1, *(one.n_val for one in profiles)),
         noise=privacy.noise if privacy else 0.0,
         clip=privacy.clip if privacy else 0.0,
+        choosing=plan.algorithm.clients_choose,
     )
 
 
