@@ -170,21 +170,23 @@ def test_a_modality_with_a_damaged_checkpoint_repeats_only_its_own_rounds(ahead,
     assert files_of(folder.path) == files_of(finished / "runs" / "one")
 
 
-def test_a_modality_whose_last_checkpoint_is_damaged_continues_from_that_of_all(
-    finished, copy, tiny, one_thread
-):
+def test_a_modality_whose_last_checkpoint_is_damaged_continues_from_that_of_all(finished, copy):
     root, events = copy(finished), []
     folder = RunFolder(root / "runs" / "one")
     flip(modality_folder(folder, "MRI").checkpoints / "round-00003" / "client-brats-1.safetensors")
     result = go(root, events.append, rounds=4)
     assert [one for one in result.notes if "MRI continues after round 3" in one]
     assert {round_ for _, round_ in trained(events)} == {4}
-    four = tiny()
-    go(four, rounds=4)
-    assert (
-        checkpoints_of(folder.path)["checkpoints/round-00004/state.json"]
-        == checkpoints_of(four / "runs" / "one")["checkpoints/round-00004/state.json"]
-    )
+
+
+def test_a_damaged_file_with_two_names_costs_its_modality_alone_a_round(finished, copy):
+    root, events = copy(finished), []
+    folder = RunFolder(root / "runs" / "one")
+    for of in (folder, modality_folder(folder, "MRI")):
+        flip(of.checkpoints / "round-00003" / "client-brats-1.safetensors")
+    assert go(root, events.append).resumed_from == 2
+    assert trained(events) == [("brats-1", 3), ("brats-2", 3)]
+    assert files_of(folder.path) == files_of(finished / "runs" / "one")
 
 
 def test_a_damaged_round_of_all_is_combined_again_without_training(finished, copy):
