@@ -317,6 +317,7 @@ class _Reader:
                     clients=tuple(str(client) for client in one["clients"]),
                     mean=self._read(one["file"]),
                     total=float(one["total"]),
+                    preferences=tuple(map(float, one.get("preferences", ()))),
                 )
                 for one in self._index.get("sums", [])
             )

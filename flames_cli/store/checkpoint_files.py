@@ -105,6 +105,7 @@ class FileWriter:
                 "round": one.round,
                 "clients": list(one.clients),
                 "total": one.total,
+                "preferences": list(one.preferences),
                 "file": self._write(f"sum-{safe_name(one.group)}+{one.round}", one.mean),
             }
             for one in sums

@@ -20,6 +20,7 @@ from flames_cli.core.federated.new_model import make_new_model
 from flames_cli.core.federated.reports import Entries, LastReport, OpenedSum, RoundResult, State, select
 from flames_cli.core.federated.running_sum import cast
 from flames_cli.core.federated.sum_layout import Sums, from_stored, to_stored
+from flames_cli.core.federated.summed_preferences import N_PARTS
 
 Weighing = Literal["inverse", "examples", "steps", "uniform"]
 """Rule for the factor of a client in a sum."""
@@ -91,7 +92,8 @@ def apply_sums(
         if personal:
             exact = {name: array / found.factor for name, array in found.weighted.items()}
             stored = {**to_stored(exact, shared), **_stored_frozen(shared, entries.frozen)}
-            sums.append(OpenedSum(group, round_, names, stored, found.factor))
+            results = tuple(map(float, found.numbers[-N_PARTS:])) if algorithm.clients_choose else ()
+            sums.append(OpenedSum(group, round_, names, stored, found.factor, results))
     after = replace(
         state,
         round=round_,

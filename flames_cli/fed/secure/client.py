@@ -12,6 +12,7 @@ import numpy as np
 from flwr.app import Message
 
 from flames_cli.arrays import Weights
+from flames_cli.core.federated import summed_preferences
 from flames_cli.core.federated.distributed_noise import add_noise, clipped_update
 from flames_cli.core.federated.pooled_numbers import to_parts
 from flames_cli.core.federated.reports import Report, find_not_finite
@@ -258,5 +259,7 @@ def mask_report(
         update = clipped_update(report.weights, start, terms.clip)
         return session.report(session.mask(layout, update, 1.0, (), add_share), profile, message)
     numbers = to_parts(report.metrics, terms.images)
+    if terms.choosing:
+        numbers += summed_preferences.to_parts(report.preference)
     words = session.mask(layout, report.weights, report_factor(terms, report), numbers)
     return session.report(words, profile, message)

@@ -11,7 +11,7 @@ from flames_cli.arrays import Weights
 from flames_cli.fed.client_state import FINAL, client_state_folder
 from flames_cli.fed.messages import TrainRequest, TrainTask
 from flames_cli.fed.node import NodeSettings
-from flames_cli.fed.secure.own_model import with_own_weights
+from flames_cli.fed.secure.own_model import find_expected, with_own_weights
 from flames_cli.store.client_state import load_client_state_of, save_client_state
 
 STORED_PASSES = 16
@@ -42,6 +42,10 @@ def with_final_model(
     if not task.request.secure:
         return task
     own = with_own_weights(task, settings, client, on_note)
+    if task.sum and own.prior:
+        stored = load_client_state_of(client_state_folder(settings, task.request.run, client), task.sum.round)
+        expected = find_expected(stored or {}, task.sum, task.weights)
+        own = replace(own, weights=expected, blend=None, prior=None)
     folder = client_state_folder(settings, task.request.run, client) / FINAL
     stored = load_client_state_of(folder, round_) or {}
     known = {name: array for name, array in stored.get(FINAL, {}).items() if name in own.weights}
