@@ -29,10 +29,11 @@ AES_BLOCK = 16
 
 
 class Mask(NamedTuple):
-    """A stream, and whether it is subtracted."""
+    """A stream, whether it is subtracted, and how many times."""
 
     key: bytes
     minus: bool
+    times: int = 1
 
 
 def add_masks(words: Words, masks: Sequence[Mask]) -> None:
@@ -55,14 +56,18 @@ def add_masks(words: Words, masks: Sequence[Mask]) -> None:
 
 def _add_to_part(words: Words, masks: Sequence[Mask], start: int) -> None:
     """Add the streams from byte `start` on to `words`."""
-    streams = [(_open_stream(mask.key, start), np.subtract if mask.minus else np.add) for mask in masks]
+    streams = [
+        (_open_stream(mask.key, start), np.subtract if mask.minus else np.add, mask.times) for mask in masks
+    ]
     zeros, memory = memoryview(bytes(BLOCK)), bytearray(BLOCK + AES_BLOCK)
     step = BLOCK // words.dtype.itemsize
     for first in range(0, words.size, step):
         block = words[first : first + step]
         stream = np.frombuffer(memory, words.dtype, block.size)
-        for context, add in streams:
+        for context, add, times in streams:
             context.update_into(zeros[: block.nbytes], memory)
+            if times != 1:
+                np.multiply(stream, times, out=stream)
             add(block, stream, out=block)
 
 

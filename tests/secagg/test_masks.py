@@ -27,6 +27,17 @@ def test_masks_are_added_and_subtracted_modulo_two_to_the_bits(length, bits):
     np.testing.assert_array_equal(words, expected)
 
 
+@pytest.mark.parametrize("bits", [32, 64])
+def test_a_mask_is_added_several_times(bits):
+    words, expected = (np.arange(1000, dtype=f"<u{bits // 8}") for _ in range(2))
+    add_masks(words, [Mask(KEYS[0], minus=False, times=7)])
+    for _ in range(7):
+        add_masks(expected, [Mask(KEYS[0], minus=False)])
+    np.testing.assert_array_equal(words, expected)
+    add_masks(words, [Mask(KEYS[0], minus=True, times=7)])
+    np.testing.assert_array_equal(words, np.arange(1000))
+
+
 @pytest.mark.parametrize("length", LENGTHS)
 def test_the_same_masks_cancel(length):
     words = np.arange(length, dtype="<u8")
