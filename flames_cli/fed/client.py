@@ -19,6 +19,7 @@ from flames_cli.fed.node import Declined, NodeSettings, read_profile, settings_o
 from flames_cli.fed.node_log import NodeLog, say
 from flames_cli.fed.secure.client import ClientSession, answer_keys, mask_report, report_factor
 from flames_cli.fed.secure.messages import KEYS, SHARES, UNMASK, Part, has_part, read_part
+from flames_cli.fed.secure.node import identity_of, require_sum, say_members, say_opened
 from flames_cli.fed.secure.own_model import with_own_weights
 from flames_cli.secagg import Declined as DeclinedSum
 from flames_cli.store.secure_sessions import SecureFiles
@@ -46,11 +47,11 @@ def make_client_app(on_event: OnEvent = ignore) -> ClientApp:
 
     @app.query(SHARES)
     def shares(message: Message, context: Context) -> Message:
-        return _answer(context, lambda settings: _go_on(message, settings, ClientSession.answer_shares))
+        return _answer(context, lambda settings: _give_shares(message, settings))
 
     @app.query(UNMASK)
     def unmask(message: Message, context: Context) -> Message:
-        return _answer(context, lambda settings: _go_on(message, settings, ClientSession.answer_unmask))
+        return _answer(context, lambda settings: _open_sum(message, settings))
 
     @app.evaluate()
     def evaluate(message: Message, context: Context) -> Message:
@@ -89,14 +90,28 @@ def _files(settings: NodeSettings, run: str) -> SecureFiles:
 
 
 def _open_session(message: Message, settings: NodeSettings) -> Message:
-    return answer_keys(message, partial(_files, settings), read_profile(settings).client)
+    return answer_keys(
+        message, partial(_files, settings), read_profile(settings).client, identity_of(settings)
+    )
 
 
-def _go_on(
-    message: Message, settings: NodeSettings, answer: Callable[[ClientSession, Part, Message], Message]
-) -> Message:
+def _load_session(message: Message, settings: NodeSettings) -> tuple[ClientSession, Part]:
     part = read_part(message)
-    return answer(ClientSession.load(_files(settings, part.run), part.session), part, message)
+    return ClientSession.load(_files(settings, part.run), part.session), part
+
+
+def _give_shares(message: Message, settings: NodeSettings) -> Message:
+    session, part = _load_session(message, settings)
+    reply = session.answer_shares(part, message)
+    say_members(settings, session)
+    return reply
+
+
+def _open_sum(message: Message, settings: NodeSettings) -> Message:
+    session, part = _load_session(message, settings)
+    reply = session.answer_unmask(part, message)
+    say_opened(settings, session, part.names)
+    return reply
 
 
 def _begin_sum(
@@ -107,6 +122,7 @@ def _begin_sum(
     Raises:
         Declined: the request is for a plain report, in a run with secure aggregation.
     """
+    require_sum(settings, has_part(message), "its weights")
     if not has_part(message):
         if request.secure:
             raise Declined(
@@ -114,8 +130,7 @@ def _begin_sum(
                 "the server, and install the same version everywhere"
             )
         return None
-    part = read_part(message)
-    session = ClientSession.load(_files(settings, part.run), part.session)
+    session, part = _load_session(message, settings)
     session.begin(part, purpose, request.round)
     return session
 
@@ -149,6 +164,7 @@ def _train(message: Message, settings: NodeSettings, cache: DatasetCache, on_eve
 def _evaluate(message: Message, settings: NodeSettings, cache: DatasetCache) -> Message:
     from flames_cli.fed.client_evaluation import evaluate_client
 
+    require_sum(settings, has_part(message), "its scores")
     task, profile, cases = unpack_task(message), read_profile(settings), cache.load(settings, "test")
     log = NodeLog(settings, message, task.request)
     own = with_own_weights(task, settings, profile.client, partial(say, settings))
@@ -160,6 +176,7 @@ def _evaluate(message: Message, settings: NodeSettings, cache: DatasetCache) -> 
 def _examine(message: Message, settings: NodeSettings, cache: DatasetCache) -> Message:
     from flames_cli.fed.final_pass import report_on_final_models
 
+    require_sum(settings, has_part(message), "its statistics and scores")
     task = unpack_task(message)
     log = NodeLog(settings, message, task.request)
     profile = read_profile(settings)

@@ -63,6 +63,8 @@ class Profile:
     plugins: str = NO_PACKAGES
     """Packages whose plug-ins its owner allows, as JSON: name → version, or "" if that version is not
     installed."""
+    secure_only: bool = False
+    """True: its owner takes part only in runs with secure aggregation."""
 
 
 PREPARATION, PLUGINS = "preparation", "plugins"

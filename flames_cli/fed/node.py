@@ -128,6 +128,7 @@ def read_profile(settings: NodeSettings) -> Profile:
         channels=summaries[0].channels,
         preparation=_pool([summary.preparation for summary in summaries]),
         plugins=usable_here(),
+        secure_only=settings.secure_only,
     )
 
 

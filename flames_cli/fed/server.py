@@ -54,7 +54,9 @@ def run_rounds(grid: Grid, federation: Federation) -> State:
 
 def _run_all(grid: Grid, federation: Federation) -> Work[State]:
     plan, on_event, state = federation.plan, federation.on_event, federation.resumed
-    requirements = Requirements(plan.size, plan.channels, plan.smallest_batch, federation.plugins)
+    requirements = Requirements(
+        plan.size, plan.channels, plan.smallest_batch, federation.plugins, plan.secure
+    )
     roster = Roster(grid, requirements, federation.participation, on_event, federation.pace)
     joined = JoinedClients(federation.save_clients, on_event)
     first = state.round + 1 if state else 1
