@@ -17,7 +17,7 @@ from flames_cli.fed.final_report import ACTION, pack_final
 from flames_cli.fed.messages import TrainRequest, pack_profile, pack_report, unpack_task
 from flames_cli.fed.node import Declined, NodeSettings, read_profile, settings_of
 from flames_cli.fed.node_log import NodeLog, say
-from flames_cli.fed.secure.client import ClientSession, answer_keys, mask_report, report_factor
+from flames_cli.fed.secure.client import ClientSession, answer_keys, mask_report, own_part
 from flames_cli.fed.secure.messages import KEYS, SHARES, UNMASK, Part, has_part, read_part
 from flames_cli.fed.secure.node import identity_of, require_sum, say_members, say_opened
 from flames_cli.fed.secure.own_model import with_own_weights
@@ -150,10 +150,10 @@ def _train(message: Message, settings: NodeSettings, cache: DatasetCache, on_eve
         on_event(Noted(f"client {profile.client}: {note}"))
 
     session = _begin_sum(message, settings, "round", task.request)
-    factor_of = partial(report_factor, session.terms) if session else None
-    own = with_own_weights(task, settings, profile.client, on_note)
+    stored = partial(own_part, session) if session else None
+    own = with_own_weights(task, settings, profile.client)
     watch = Watch(on_step, on_note)
-    report, coded, save_state = train_client(own, settings, profile, cache, watch, factor_of)
+    report, coded, save_state = train_client(own, settings, profile, cache, watch, stored)
     reply = mask_report(session, report, profile, message) if session else pack_report(report, message, coded)
     # The state is saved only after packing: without a report, the next round must start from the old state.
     save_state()
@@ -167,7 +167,7 @@ def _evaluate(message: Message, settings: NodeSettings, cache: DatasetCache) -> 
     require_sum(settings, has_part(message), "its scores")
     task, profile, cases = unpack_task(message), read_profile(settings), cache.load(settings, "test")
     log = NodeLog(settings, message, task.request)
-    own = with_own_weights(task, settings, profile.client, partial(say, settings))
+    own = with_own_weights(task, settings, profile.client)
     report = evaluate_client(own, settings, profile, cases)
     log.end_evaluation(report)
     return pack_evaluation(report, message)
@@ -180,7 +180,7 @@ def _examine(message: Message, settings: NodeSettings, cache: DatasetCache) -> M
     task = unpack_task(message)
     log = NodeLog(settings, message, task.request)
     profile = read_profile(settings)
-    own = with_own_weights(task, settings, profile.client, partial(say, settings))
+    own = with_own_weights(task, settings, profile.client)
     report = report_on_final_models(own, settings, profile, cache)
     reply = pack_final(report, message)
     log.end_examination(report, reply)

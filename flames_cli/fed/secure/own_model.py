@@ -1,64 +1,69 @@
 """The client's own model in a run with secure aggregation: from its own report and the sum over its group."""
 
-from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
+
 from flames_cli.arrays import Weights
-from flames_cli.core.federated.differences import find_difference
-from flames_cli.core.federated.running_sum import cast
-from flames_cli.core.federated.secure_blend import personalise
-from flames_cli.core.federated.sum_layout import from_stored
+from flames_cli.core.federated.secure_blend import GroupSum, personalise
 from flames_cli.errors import FlamesError
 from flames_cli.fed.client_state import OWN, OWN_FACTOR, client_state_folder
-from flames_cli.fed.messages import TrainTask
+from flames_cli.fed.messages import SumNote, TrainTask
 from flames_cli.fed.node import NodeSettings
+from flames_cli.secagg import add_group_mask
+from flames_cli.secagg.fixed_point import FIXED_POINTS
 from flames_cli.store.client_state import load_client_state_of
 
-FACTOR = "factor"
-"""Name of the only entry of the state OWN_FACTOR."""
+FACTOR, GROUP_KEY, SESSION_ID = "factor", "group_key", "session"
+"""Names of the entries of the state OWN_FACTOR."""
 
 
-def with_own_weights(
-    task: TrainTask, settings: NodeSettings, client: str, on_note: Callable[[str], None]
-) -> TrainTask:
+def with_own_weights(task: TrainTask, settings: NodeSettings, client: str) -> TrainTask:
     """Return `task` with the weights of the client's own model, if the server sent a sum in their place.
 
     All that a client does with its own model begins here: training, the pass after the last round, the
-    evaluation and the stored model. A client without its report of that round takes the mean of all clients.
+    evaluation and the stored model.
 
     Args:
         task: task as it arrived; one without a sum is returned as it is.
         settings: settings of the node.
         client: name of the client.
-        on_note: called with a sentence for the node's log.
 
     Raises:
-        FlamesError: the client state is damaged, or the sum does not fit it.
+        FlamesError: the client state is damaged or missing, or the sum does not fit it.
     """
     if task.sum is None:
         return task
     folder = client_state_folder(settings, task.request.run, client)
     stored = load_client_state_of(folder, task.sum.round) or {}
-    own, factor = stored.get(OWN), stored.get(OWN_FACTOR)
-    if own is None or factor is None:
-        on_note(
-            f"the report of round {task.sum.round} is not in {folder}, so the mean of all clients replaces "
-            "this client's own model"
-        )
-        return replace(task, weights=_as_model(task.weights), sum=None)
-    if problem := find_difference(_as_model(task.weights), own):
+    own, secret = stored.get(OWN), stored.get(OWN_FACTOR)
+    if own is None or secret is None or secret[SESSION_ID].tobytes().hex() != task.sum.session:
         raise FlamesError(
-            f"the sum of round {task.sum.round} does not fit this client's report ({problem}); install the "
-            "same version everywhere"
+            f"the report of round {task.sum.round} is not in {folder}, expected it with the key of the sum "
+            "of its group; copy the folder back from a backup, or start the run again under another name"
         )
-    note = task.sum
     try:
-        weights = personalise(own, float(factor[FACTOR]), task.weights, note.total, note.clients)
+        found = _read_sum(task.weights, own, secret[GROUP_KEY].tobytes(), task.sum)
+        weights = personalise(own, float(secret[FACTOR]), found)
     except ValueError as error:
         raise FlamesError(f"{error}; the server's message cannot be used in this round") from error
     return replace(task, weights=weights, sum=None)
 
 
-def _as_model(mean: Weights) -> Weights:
-    """Return the mean as a model; integers, which travel as fractions, are rounded."""
-    return {name: cast(from_stored(array, array.dtype), array.dtype) for name, array in mean.items()}
+def _read_sum(words: Weights, own: Weights, group_key: bytes, note: SumNote) -> GroupSum:
+    """Return the sum of which `words` are under the mask of the group.
+
+    Raises:
+        ValueError: they do not fit the client's report.
+    """
+    kinds = {array.dtype for array in words.values()}
+    fixed = next((one for one in FIXED_POINTS.values() if kinds == {one.dtype}), None)
+    shapes = {name: array.shape for name, array in words.items()}
+    if fixed is None or shapes != {name: array.shape for name, array in own.items()}:
+        raise ValueError(f"the sum of round {note.round} does not fit this client's report")
+    weighted = {}
+    for name, array in words.items():
+        flat = np.array(array).reshape(-1)
+        add_group_mask(flat, group_key, name, -note.clients)
+        weighted[name] = fixed.decode(flat).reshape(array.shape)
+    return GroupSum(weighted, note.total, note.clients, fixed.error(note.clients))
