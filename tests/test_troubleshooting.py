@@ -30,7 +30,7 @@ TELLING = {
     "fed/participation.py": {"shortage"},
     "fed/exchange.py": {"exchange", "push", "_note_lost"},
     "fed/jobs.py": {"make_job_server_app"},
-    "fed/roster.py": {"_admit", "_shortage", "_explain"},
+    "fed/roster.py": {"_admit", "_shortage_of", "_shortage_of_nodes", "_explain"},
     "fed/plain_round.py": {"_collect"},
     "fed/secure/sums.py": {"close_adverts", "_abandon"},
     "core/imaging/labels.py": {

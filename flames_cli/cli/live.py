@@ -22,6 +22,7 @@ from flames_cli.fed.events import (
     FederationStarted,
     FinalModelsExamined,
     LineLogged,
+    ModalityDone,
     NodeRejected,
     Noted,
     ReportReceived,
@@ -119,6 +120,7 @@ class FederationView:
         self._on_cpu = on_cpu
         self._rows: dict[str, dict[str, str]] = {}
         self._round = self._rounds = 0
+        self._by_modality: dict[str, int] = {}
         self._left = "measuring the first steps"
         self._spent = ""
         self._warned = False
@@ -142,6 +144,8 @@ class FederationView:
             self._round, self._rounds = event.first_round, event.rounds
             for client, modality, n_train in event.clients:
                 self._rows[client] = {"modality": modality, "images": str(n_train)}
+                if event.by_modality:
+                    self._by_modality[modality] = event.first_round
         elif isinstance(event, ClientJoined):
             self._rows[event.client] = {"modality": event.modality, "images": str(event.n_train)}
         elif isinstance(event, NodeRejected):
@@ -154,8 +158,7 @@ class FederationView:
                 f"waiting up to {duration(event.seconds)} before round {max(event.round, 1)}: {event.missing}"
             )
         elif isinstance(event, ClientAsked):
-            self._round = event.round
-            self._rows[event.client]["state"] = "training"
+            self._note_asked(event)
         elif isinstance(event, StepDone):
             self._round = event.round
             self._rows[event.client]["state"] = f"training {event.step}/{event.steps}"
@@ -167,8 +170,10 @@ class FederationView:
             about = "at least" if event.at_least else "about"
             self._left = f"{about} {duration(event.seconds_left)} left"
             self._warn_if_long(event.seconds_left)
+        elif isinstance(event, ModalityDone):
+            self._note_done(event.record, event.modality)
         elif isinstance(event, RoundDone):
-            self._note_round(event)
+            self._note_round(event.record)
         elif isinstance(event, FinalModelsExamined):
             self._note_final(event)
         elif isinstance(event, LineLogged) and self._verbose:
@@ -178,7 +183,7 @@ class FederationView:
         elif isinstance(event, StepDone | ReportReceived) and self._pause.is_over():
             state = self._rows[event.client]["state"]
             self._print(
-                f"{self._title}: round {self._round}/{self._rounds}, {event.client}: {state}; {self._left}",
+                f"{self._title}: round {event.round}/{self._rounds}, {event.client}: {state}; {self._left}",
                 "default",
             )
 
@@ -201,10 +206,24 @@ class FederationView:
         row["state"] = "done"
         _fill(row, event.metrics)
 
-    def _note_round(self, event: RoundDone) -> None:
-        record = event.record
-        for name in self._rows:
-            self._rows[name]["state"] = "waiting"
+    def _note_asked(self, event: ClientAsked) -> None:
+        self._round, row = event.round, self._rows[event.client]
+        row["state"] = "training"
+        if self._by_modality:
+            self._by_modality[row["modality"]] = event.round
+
+    def _note_round(self, record: Mapping[str, Any]) -> None:
+        if not self._by_modality:
+            self._note_done(record)
+        elif not (self._live or self._verbose):
+            done = f"all modalities have done round {record['round']}/{self._rounds}"
+            self._console.print(f"{self._title}: {done}", soft_wrap=True)
+
+    def _note_done(self, record: Mapping[str, Any], modality: str = "") -> None:
+        """Note a round of all clients, or of those of a modality that does its own rounds."""
+        for row in self._rows.values():
+            if not modality or row.get("modality") == modality:
+                row["state"] = "waiting"
         if has_groups(record):
             for part in scored_parts(record):
                 row = self._rows[part["client"]] = {"state": count(part["clients"], "client")}
@@ -221,10 +240,9 @@ class FederationView:
         shown = _mean_dice(scored_parts(record))
         if self._spent:
             shown += f", {self._spent}"
-        self._console.print(
-            f"{self._title}: round {record['round']}/{self._rounds} in {duration(record['seconds'])}{shown}",
-            soft_wrap=True,
-        )
+        of_whom = f"{modality} " if modality else ""
+        done = f"{of_whom}round {record['round']}/{self._rounds} in {duration(record['seconds'])}"
+        self._console.print(f"{self._title}: {done}{shown}", soft_wrap=True)
 
     def _note_final(self, event: FinalModelsExamined) -> None:
         for row in self._rows.values():
@@ -255,7 +273,9 @@ class FederationView:
 
     def _draw(self) -> Group:
         """Return the table, at most 80 columns wide, of constant width and height while it fills."""
-        title = f"{self._title}: round {self._round} of {self._rounds} (Dice on validation)"
+        rounds = ", ".join(f"{modality} {one}" for modality, one in self._by_modality.items())
+        present = f"rounds {rounds}" if rounds else f"round {self._round}"
+        title = f"{self._title}: {present} of {self._rounds} (Dice on validation)"
         table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
         for name, least, justify in COLUMNS:
             table.add_column(name, min_width=least, justify=justify, no_wrap=True, overflow="ellipsis")

@@ -155,6 +155,12 @@ class FederateConfig(_TrainSection, Section):
     fraction: Part = option(
         1.0, "Fraction of the clients of each modality that a round asks; they are drawn by seed.", FEDERATION
     )
+    rounds_by: Literal["all", "modality"] = option(
+        "all",
+        "Clients that do a round together: all, or those of each modality, so that no modality waits for "
+        "another one.",
+        FEDERATION,
+    )
     wire_dtype: Literal["fp32", "fp16", "bf16", "int8"] = option(
         "fp32",
         "Type in which weights travel; fp16 and bf16 take half the bytes, int8 a quarter for reports.",

@@ -18,8 +18,10 @@ from flames_cli.fed.messages import TrainRequest, pack_profile, pack_report, unp
 from flames_cli.fed.node import Declined, NodeSettings, read_profile, settings_of
 from flames_cli.fed.node_log import NodeLog, say
 from flames_cli.fed.secure.client import ClientSession, answer_keys, mask_report, own_part
+from flames_cli.fed.secure.final_vector import mask_final
 from flames_cli.fed.secure.messages import KEYS, SHARES, UNMASK, Part, has_part, read_part
 from flames_cli.fed.secure.node import identity_of, require_sum, say_members, say_opened
+from flames_cli.fed.secure.own_final import save_final_entries, with_final_model
 from flames_cli.fed.secure.own_model import with_own_weights
 from flames_cli.secagg import Declined as DeclinedSum
 from flames_cli.store.secure_sessions import SecureFiles
@@ -154,7 +156,11 @@ def _train(message: Message, settings: NodeSettings, cache: DatasetCache, on_eve
     own = with_own_weights(task, settings, profile.client)
     watch = Watch(on_step, on_note)
     report, coded, save_state = train_client(own, settings, profile, cache, watch, stored)
-    reply = mask_report(session, report, profile, message) if session else pack_report(report, message, coded)
+    reply = (
+        mask_report(session, report, profile, message, task.weights)
+        if session
+        else pack_report(report, message, coded)
+    )
     # The state is saved only after packing: without a report, the next round must start from the old state.
     save_state()
     log.end_training(report, reply)
@@ -167,7 +173,9 @@ def _evaluate(message: Message, settings: NodeSettings, cache: DatasetCache) -> 
     require_sum(settings, has_part(message), "its scores")
     task, profile, cases = unpack_task(message), read_profile(settings), cache.load(settings, "test")
     log = NodeLog(settings, message, task.request)
-    own = with_own_weights(task, settings, profile.client)
+    # The request is that of the next round, whose training would begin with this model.
+    after = task.request.round - 1
+    own = with_final_model(task, settings, profile.client, after)
     report = evaluate_client(own, settings, profile, cases)
     log.end_evaluation(report)
     return pack_evaluation(report, message)
@@ -175,14 +183,21 @@ def _evaluate(message: Message, settings: NodeSettings, cache: DatasetCache) -> 
 
 def _examine(message: Message, settings: NodeSettings, cache: DatasetCache) -> Message:
     from flames_cli.fed.final_pass import report_on_final_models
+    from flames_cli.fed.training import begun_with
 
     require_sum(settings, has_part(message), "its statistics and scores")
     task = unpack_task(message)
     log = NodeLog(settings, message, task.request)
     profile = read_profile(settings)
+    session = _begin_sum(message, settings, "final", task.request)
     own = with_own_weights(task, settings, profile.client)
     report = report_on_final_models(own, settings, profile, cache)
-    reply = pack_final(report, message)
+    if session:
+        chosen = begun_with(own, report.choice) if report.choice else {}
+        save_final_entries(settings, task.request, profile.client, {**chosen, **report.own})
+        reply = mask_final(session, report, profile, message)
+    else:
+        reply = pack_final(report, message)
     log.end_examination(report, reply)
     return reply
 

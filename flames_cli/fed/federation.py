@@ -1,6 +1,6 @@
 """A federation as the ServerApp runs it: its plan, its start, and what is called with its results."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +9,7 @@ from flames_cli.core.federated.shelf import IN_MEMORY, Shelf
 from flames_cli.fed.evaluation_report import EvaluationReport
 from flames_cli.fed.events import OnEvent, ignore
 from flames_cli.fed.joined import SaveClients, no_clients_to_save
+from flames_cli.fed.modality_states import ModalityStates
 from flames_cli.fed.pace import USUAL_PACE, Pace
 from flames_cli.fed.participation import ALL_AT_ONCE, Participation
 from flames_cli.fed.plan import Plan
@@ -25,6 +26,16 @@ of the best earlier rounds for final-models.json."""
 SaveEvaluations = Callable[[int, list[EvaluationReport], dict[str, str]], None]
 """save_evaluations(round, reports, missing), called after the last round; `missing` has the reason of each
 client without a report."""
+
+
+NoteOpening = Callable[[int, Sequence[str]], int]
+"""note_opening(round, groups), called before clients open private sums of these model groups; it returns how
+often the sums of one of them have been opened, this time included."""
+
+
+def no_opening_to_note(round_: int, groups: Sequence[str]) -> int:
+    """Note nothing."""
+    return 0
 
 
 def nothing_to_save(state: State, record: dict[str, Any]) -> None:
@@ -65,7 +76,10 @@ class Federation:
     """Secret from which noise is drawn; empty if the plan's algorithm has no privacy."""
     pace: Pace = USUAL_PACE
     save_clients: SaveClients = no_clients_to_save
+    note_opening: NoteOpening = no_opening_to_note
     shelf: Shelf = IN_MEMORY
     """Place of the reports and models of single clients."""
+    by_modality: ModalityStates | None = None
+    """States of the modalities, each of which does its own rounds; None: all do their rounds together."""
     plugins: Mapping[str, str] = field(default_factory=dict)
     """Packages whose plug-ins every node needs, name → version; empty if the nodes are in this process."""

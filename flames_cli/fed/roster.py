@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 
 from flwr.app import Message
 from flwr.serverapp import Grid
@@ -18,6 +19,9 @@ from flames_cli.fed.waiting import Work, pause
 
 Clients = list[tuple[int, Profile]]
 """Node number and profile of each client, sorted by the client's name."""
+
+FindShortage = Callable[[Clients, int], str]
+"""find_shortage(present, expected) returns what is missing among the clients that are present."""
 
 
 class Roster:
@@ -51,20 +55,37 @@ class Roster:
         """Profiles of all clients that have joined so far, present or not, sorted by name."""
         return sorted(self._profiles.values(), key=lambda profile: profile.client)
 
-    def wait_for_clients(self, round_: int) -> Work[Clients]:
-        """Wait until enough clients are present for `round_`, and return them.
+    def wait_for_clients(self, round_: int, modality: str | None = None) -> Work[Clients]:
+        """Wait until enough clients, of one modality or of all, are present for `round_`, and return them.
 
         The first call waits for all expected nodes, until its time is over; enough clients then suffice.
 
         Raises:
             FlamesError: too few clients were present in time; or all nodes must join and one may not.
         """
-        ends = time.monotonic() + self._participation.join_timeout_s
         expected = 0 if self._profiles else self._participation.expected_nodes
+        if modality is None:
+            return (yield from self._wait(round_, expected, self._shortage))
+        return (yield from self._wait(round_, 0, partial(self._shortage_of, modality), modality))
+
+    def wait_for_nodes(self, round_: int) -> Work[Clients]:
+        """Wait for all expected nodes, whose modalities are not known before they join, until the time is
+        over; return the clients that are present, at least one.
+
+        Raises:
+            FlamesError: no client was present in time; or all nodes must join and one may not.
+        """
+        expected = self._participation.expected_nodes
+        return (yield from self._wait(round_, expected, self._shortage_of_nodes))
+
+    def _wait(
+        self, round_: int, expected: int, find_shortage: FindShortage, modality: str | None = None
+    ) -> Work[Clients]:
+        ends = time.monotonic() + self._participation.join_timeout_s
         reported = ""
         while True:
-            present = self._find_present()
-            shortage = self._shortage(present, expected)
+            present = [one for one in self._find_present() if modality is None or one[1].modality == modality]
+            shortage = find_shortage(present, expected)
             if not shortage:
                 return present
             if time.monotonic() >= ends and not self._all_must_answer:
@@ -73,7 +94,7 @@ class Roster:
                 reported = shortage
                 self._on_event(Waiting(round_, shortage, ends - time.monotonic()))
             yield from pause(self._pace.presence_s)
-        if shortage := self._shortage(present, expected=0):
+        if shortage := find_shortage(present, 0):
             raise FlamesError(_explain(round_, shortage, self._participation))
         return present
 
@@ -223,14 +244,27 @@ class Roster:
 
     def _shortage(self, present: Clients, expected: int) -> str:
         """Return what a round is short of; empty if there are enough clients."""
+        if shortage := self._shortage_of_nodes(present, expected):
+            return shortage
+        profiles = [profile for _, profile in present]
+        return "; ".join(self._participation.shortage(profiles, self._profiles.values()))
+
+    def _shortage_of(self, modality: str, present: Clients, _: int) -> str:
+        """Return what a round of one modality is short of; empty if there are enough clients."""
+        need = max(self._participation.need_of(modality), 1)
+        if len(present) >= need:
+            return ""
+        return f"{need} of {modality} are needed, {len(present)} can be asked"
+
+    def _shortage_of_nodes(self, present: Clients, expected: int) -> str:
+        """Return which nodes are missing; empty if there are enough."""
         if self._all_must_answer:
             return f"{len(self._queries)} of the nodes have not sent their profile"
         if not present:
             return "no client joined the federation; expected at least one"
         if len(present) < expected:
             return f"{len(present)} of {expected} expected clients can be asked"
-        profiles = [profile for _, profile in present]
-        return "; ".join(self._participation.shortage(profiles, self._profiles.values()))
+        return ""
 
 
 def _explain(round_: int, shortage: str, participation: Participation) -> str:

@@ -15,13 +15,13 @@ from flames_cli.fed.admission import Requirements
 from flames_cli.fed.events import FederationStarted, FinalModelsExamined, Noted
 from flames_cli.fed.federation import Federation, SaveFinal
 from flames_cli.fed.joined import JoinedClients
+from flames_cli.fed.modalities import run_by_modality
 from flames_cli.fed.participation import draw_clients
 from flames_cli.fed.plan import Plan, with_model_groups
 from flames_cli.fed.roster import Clients, Roster
-from flames_cli.fed.rounds import run_round
+from flames_cli.fed.rounds import examine, run_round
 from flames_cli.fed.server_delivery import deliver_models, describe_missing, find_pending
 from flames_cli.fed.server_evaluation import collect_evaluations
-from flames_cli.fed.server_final_pass import examine_final_models
 from flames_cli.fed.swarm import peers_online
 from flames_cli.fed.waiting import Work, finish
 
@@ -60,20 +60,11 @@ def _run_all(grid: Grid, federation: Federation) -> Work[State]:
     roster = Roster(grid, requirements, federation.participation, on_event, federation.pace)
     joined = JoinedClients(federation.save_clients, on_event)
     first = state.round + 1 if state else 1
-    for round_ in range(first, plan.rounds + 1):
-        clients = yield from roster.wait_for_clients(round_)
-        joined.note(roster.known)
-        if round_ == first:
-            present = tuple((one.client, one.modality, one.n_train) for _, one in clients)
-            on_event(FederationStarted(present, first, plan.rounds))
-        drawn = (
-            peers_online(plan.topology, clients, round_)
-            if plan.topology
-            else draw_clients(clients, federation.participation, plan.fraction, plan.seed, round_)
-        )
-        state = yield from run_round(
-            grid, federation, with_model_groups(state, plan, roster.known), drawn, roster
-        )
+    if federation.by_modality:
+        if first <= plan.rounds:
+            state = yield from run_by_modality(grid, federation, federation.by_modality, roster, joined)
+    else:
+        state = yield from _run_in_step(grid, federation, roster, joined)
     federation.shelf.wait()  # the files of the last round are complete
     final = state or with_model_groups(None, plan, [])
     if federation.save_final and final.statistics is None:
@@ -93,6 +84,29 @@ def _run_all(grid: Grid, federation: Federation) -> Work[State]:
     return final
 
 
+def _run_in_step(
+    grid: Grid, federation: Federation, roster: Roster, joined: JoinedClients
+) -> Work[State | None]:
+    """Do all remaining rounds, each of which begins when the one before has ended; return the last state."""
+    plan, state = federation.plan, federation.resumed
+    first = state.round + 1 if state else 1
+    for round_ in range(first, plan.rounds + 1):
+        clients = yield from roster.wait_for_clients(round_)
+        joined.note(roster.known)
+        if round_ == first:
+            present = tuple((one.client, one.modality, one.n_train) for _, one in clients)
+            federation.on_event(FederationStarted(present, first, plan.rounds))
+        drawn = (
+            peers_online(plan.topology, clients, round_)
+            if plan.topology
+            else draw_clients(clients, federation.participation, plan.fraction, plan.seed, round_)
+        )
+        state = yield from run_round(
+            grid, federation, with_model_groups(state, plan, roster.known), drawn, roster
+        )
+    return state
+
+
 def _examine(
     grid: Grid, federation: Federation, last: State, roster: Roster, save_final: SaveFinal
 ) -> Work[State]:
@@ -103,12 +117,12 @@ def _examine(
     """
     plan, on_event = federation.plan, federation.on_event
     clients = yield from roster.available_clients()
-    examined = yield from examine_final_models(grid, plan, last, clients, roster, on_event)
+    examined = yield from examine(grid, plan, last, clients, roster, on_event)
     records = []
     if earlier := federation.earlier:
         for state in earlier.find_best(examined, on_event):
             able = _with_models(state, plan, clients)
-            found = yield from examine_final_models(grid, plan, state, able, roster, on_event)
+            found = yield from examine(grid, plan, state, able, roster, on_event)
             earlier.save(found.state)
             records.append(found.as_json())
     save_final(examined, records)

@@ -1,6 +1,6 @@
 """The server's side of the pass after the last round: statistics and validation of the final models."""
 
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -40,9 +40,18 @@ class FinalPass:
     """The clients' reports, sorted by name."""
     missing: dict[str, str] = field(default_factory=dict)
     """Reason of each client without a usable report."""
+    groups: Mapping[str, Mapping[str, float]] | None = None
+    """Numbers of the clients of each model group together, with secure aggregation; None: without."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the entry of this round for final-models.json."""
+        if self.groups is not None:
+            return {
+                "round": self.state.round,
+                "clients": [{"client": one.client, "modality": one.modality} for one in self.reports],
+                "groups": {group: dict(numbers) for group, numbers in self.groups.items()},
+                "missing": self.missing,
+            }
         clients = [
             {
                 "client": report.client,

@@ -101,7 +101,7 @@ def train_client(
         style = model.style_entries()
     coded, own = None, dict[str, Weights]()
     if own_part is None:
-        coded = code(report.weights, _begun(task, choice), request.wire_dtype, state.get(RESIDUAL, {}))
+        coded = code(report.weights, begun_with(task, choice), request.wire_dtype, state.get(RESIDUAL, {}))
     elif request.secure == INVERSE:
         own = {OWN: report.weights, OWN_FACTOR: own_part(report)}
     for note in result.notes:
@@ -110,7 +110,7 @@ def train_client(
     def begun() -> Weights:
         """Return the complete weights with which the round began, made again from the message."""
         with receive_model(task, settings, state) as again:
-            return {**to_weights(again), **_begun(task, choice)}
+            return {**to_weights(again), **begun_with(task, choice)}
 
     def save_state() -> None:
         if folder and _is_finite(result):
@@ -121,7 +121,7 @@ def train_client(
     return report, coded, save_state
 
 
-def _begun(task: TrainTask, choice: Choice | None) -> Weights:
+def begun_with(task: TrainTask, choice: Choice | None) -> Weights:
     """Return the shared weights with which the round began: those of the message, or the client's choice."""
     offer = offer_of(task)
     return {**task.weights, **offer.candidate(choice.pick)} if choice and offer else task.weights

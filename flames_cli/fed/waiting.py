@@ -43,16 +43,17 @@ def finish(work: Work[Result], pace: Pace) -> Result:
 def together(works: Mapping[str, Work[Result]]) -> Work[dict[str, Result | FlamesError]]:
     """Do all `works` in turns, in their order; return the result of each, or its error.
 
-    Work that fails does not stop the others.
+    Work that fails does not stop the others. Works may be added to `works` until all are done.
 
     Raises:
         NotWritten: the disk is full, which concerns all works.
     """
     results: dict[str, Result | FlamesError] = {}
-    open_ = dict(works)
-    while open_:
+    while len(results) < len(works):
         can_go_on: Literal[True] | None = None
-        for name, work in list(open_.items()):
+        for name, work in list(works.items()):
+            if name in results:
+                continue
             try:
                 can_go_on = next(work) or can_go_on
             except StopIteration as end:
@@ -61,9 +62,6 @@ def together(works: Mapping[str, Work[Result]]) -> Work[dict[str, Result | Flame
                 raise
             except FlamesError as error:
                 results[name] = error
-            else:
-                continue
-            del open_[name]
-        if open_:
+        if len(results) < len(works):
             yield can_go_on
     return {name: results[name] for name in works}

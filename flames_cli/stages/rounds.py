@@ -10,6 +10,7 @@ from flames_cli.core.federated.reports import State
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.fed.algorithms import get_algorithm
 from flames_cli.learn.train_options import ENOUGH_PATIENTS
+from flames_cli.stages.own_models import with_own_models
 from flames_cli.store.checkpoint import DamagedCheckpoint, list_rounds, load_state
 from flames_cli.store.runs import RunFolder, read_final_models, read_rounds
 
@@ -132,13 +133,13 @@ def choose_round(rounds: Rounds, wanted: Wanted | None) -> ChosenRound:
 
 
 def load_round(run: RunFolder, chosen: ChosenRound) -> State:
-    """Return the state of the chosen round.
+    """Return the state of the chosen round, with the models that only clients on this machine have.
 
     Raises:
         FlamesError: its checkpoint is damaged.
     """
     try:
-        return load_state(run.checkpoints, chosen.round)
+        return with_own_models(run, load_state(run.checkpoints, chosen.round))
     except DamagedCheckpoint as error:
         if chosen.round == chosen.last:
             raise

@@ -108,13 +108,14 @@ def save_statistics(folder: Path, state: State) -> None:
     earlier = {file for files in found.values() for file in files.values()}
     sha256 = {file: checksum for file, checksum in index["sha256"].items() if file not in earlier}
     if earlier:
-        _write_index(target, {**index, "statistics": None, "sha256": sha256})
+        write_index(target, {**index, "statistics": None, "sha256": sha256})
     written = FileWriter(target, is_new=False)
     statistics = written.statistics(state.statistics)
-    _write_index(target, {**index, "statistics": statistics, "sha256": {**sha256, **written.sha256}})
+    write_index(target, {**index, "statistics": statistics, "sha256": {**sha256, **written.sha256}})
 
 
-def _write_index(folder: Path, index: Mapping[str, Any]) -> None:
+def write_index(folder: Path, index: Mapping[str, Any]) -> None:
+    """Write a checkpoint's index, with its own checksum, to the folder of its round."""
     write_json(folder / INDEX, {**index, SEAL: _seal(index)})
 
 
@@ -136,7 +137,7 @@ def _write(folder: Path, state: State, last: LastFiles | None = None) -> dict[st
         **({"sums": written.sums(state.sums)} if state.sums else {}),
         "sha256": written.sha256,
     }
-    _write_index(folder, index)  # and with it the folder's list of files
+    write_index(folder, index)  # and with it the folder's list of files
     return written.saved
 
 
@@ -242,6 +243,16 @@ def load_state(folder: Path, round_: int | None = None, mapped: bool = False) ->
         progress=stored.progress,
         sums=stored.sums,
     )
+
+
+def read_index(folder: Path, round_: int) -> dict[str, Any]:
+    """Return the index of `round_` without its own checksum; the files that it names are not read.
+
+    Raises:
+        DamagedCheckpoint: it is missing or damaged.
+        FlamesError: it has another version.
+    """
+    return _Reader(folder, round_).index
 
 
 class _Reader:

@@ -6,7 +6,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from numpy.typing import NDArray
 
@@ -14,6 +13,7 @@ from flames_cli.arrays import Weights
 from flames_cli.core.federated.final_statistics import FinalStatistics
 from flames_cli.core.federated.reports import OpenedSum
 from flames_cli.core.federated.shelf import ClientModels
+from flames_cli.store.files.names import safe_name
 from flames_cli.store.spool import StoredModel
 from flames_cli.store.weights import write_new_file, write_safetensors
 
@@ -134,11 +134,3 @@ class FileWriter:
             return False
         self.sha256[file] = sha256
         return True
-
-
-def safe_name(name: str) -> str:
-    """Return `name` as a file name or a part of one: a modality may be called PET/CT. Different names give
-    different results."""
-    quoted = quote(name, safe=" ")
-    # "." and ".." are valid names too.
-    return f"%2E{quoted[1:]}" if quoted.startswith(".") else quoted

@@ -14,7 +14,7 @@ from flames_cli.core.federated.secure_blend import INVERSE
 from flames_cli.fed.algorithms import get_algorithm
 from flames_cli.fed.client_state import OWN, OWN_FACTOR, client_state_folder
 from flames_cli.fed.engines.inline import make_contexts, run_inline
-from flames_cli.fed.federation import Federation
+from flames_cli.fed.federation import Federation, NoteOpening, no_opening_to_note
 from flames_cli.fed.messages import pack_profile, unpack_task
 from flames_cli.fed.node import NodeSettings
 from flames_cli.fed.participation import ALL_AT_ONCE
@@ -76,6 +76,7 @@ def run_secure(
     resumed: Any = None,
     participation: Any = ALL_AT_ONCE,
     changes: Mapping[str, Any] | None = None,
+    note_opening: NoteOpening = no_opening_to_note,
     **plan: Any,
 ) -> SecureRun:
     """Run a federation of stub clients on the inline engine, and return what passed.
@@ -116,7 +117,7 @@ def run_secure(
         seen.starts[who.client, round_] = own.weights
         report = train(own.request, own.weights, who)
         seen.reports[who.client, round_] = report
-        reply = mask_report(session, report, who, message)
+        reply = mask_report(session, report, who, message, task.weights)
         if task.request.secure == INVERSE:
             kept = own_part(session, report)
             save_client_state(place, round_, {OWN: report.weights, OWN_FACTOR: kept})
@@ -155,6 +156,7 @@ def run_secure(
         resumed,
         seen.events.append,
         participation,
+        note_opening=note_opening,
     )
     run_inline(make_server_app(lambda _: made), app, make_contexts({node: {} for node in of_node}))
     return seen

@@ -15,6 +15,7 @@ import numpy as np
 from flames_cli.arrays import Weights
 from flames_cli.core.federated.algorithm import Algorithm
 from flames_cli.core.federated.choice import flames_alpha
+from flames_cli.core.federated.distributed_noise import private_mean
 from flames_cli.core.federated.final_statistics import VARIANCE
 from flames_cli.core.federated.new_model import make_new_model
 from flames_cli.core.federated.reports import Entries, LastReport, OpenedSum, RoundResult, State
@@ -59,14 +60,18 @@ def apply_sums(
     opened: Mapping[str, tuple[tuple[str, ...], Sums]],
     algorithm: Algorithm,
     entries: Entries,
+    wire: str = "fp32",
 ) -> RoundResult:
     """Return the state after a round of which only sums are known; groups without a sum are unchanged.
+
+    With privacy, the sums are of clipped updates with noise.
 
     Args:
         state: state after the previous round, which is not changed.
         opened: clients and sums of each group that was opened.
         algorithm: rule that makes models.
         entries: roles of the model's entries.
+        wire: type in which models travel.
     """
     round_ = state.round + 1
     server, optimiser = dict(state.server), dict(state.optimiser_state)
@@ -76,8 +81,10 @@ def apply_sums(
         shared = entries.shared_of(start)
         personal = algorithm.blends_for_each
         sums_of_mean = (found.plain, float(len(names))) if personal else (found.weighted, found.factor)
-        mean = _mean(*sums_of_mean, shared)
-        mean = _without_negative(mean, entries.variances)
+        if algorithm.privacy:
+            mean = private_mean(shared, found.weighted, len(names), entries, wire)
+        else:
+            mean = _without_negative(_mean(*sums_of_mean, shared), entries.variances)
         server[group], optimiser[group] = make_new_model(
             algorithm, entries, start, mean, optimiser.get(group, {}), round_
         )

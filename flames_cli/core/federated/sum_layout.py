@@ -8,7 +8,7 @@ it could compute a sum without any client that it chooses, which with three clie
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
@@ -31,14 +31,14 @@ class Sums:
 
     weighted: Weights
     """Σ cᵤ·wᵤ by entry; empty if it is hidden."""
-    hidden: Weights
-    """Words of Σ cᵤ·wᵤ by entry, with the group's mask of each client, if the vector has w itself."""
     plain: Weights
     """Σ wᵤ by entry; empty if it was not asked for."""
     factor: float
     """Σ cᵤ."""
     numbers: Floats
     """Sum of each number."""
+    hidden: Weights = field(default_factory=dict)
+    """Words of Σ cᵤ·wᵤ by entry, with the group's mask of each client, if the vector has w itself."""
     session: str = ""
     """Identifier of the session of the sum, whose key reads the hidden part."""
 

@@ -22,3 +22,6 @@ ENGINES = {
     "swarm": Engine(has_server=False),
 }
 """Every engine by the name that `--engine` takes."""
+
+OBSERVER = "the models of modalities are an observer's means of the last reports, and no peer has them"
+"""Note on the server models of a run without a server."""

@@ -12,6 +12,7 @@ import numpy as np
 from flwr.app import Message
 
 from flames_cli.arrays import Weights
+from flames_cli.core.federated.distributed_noise import add_noise, clipped_update
 from flames_cli.core.federated.pooled_numbers import to_parts
 from flames_cli.core.federated.reports import Report, find_not_finite
 from flames_cli.core.federated.secure_blend import weigh
@@ -34,14 +35,15 @@ from flames_cli.fed.secure.own_model import FACTOR, GROUP_KEY, SESSION_ID
 from flames_cli.fed.secure.terms import SumTerms, round_layout
 from flames_cli.secagg import Advert, Dealt, Participant, Session, add_group_mask
 from flames_cli.secagg.fixed_point import Words
+from flames_cli.secagg.random_words import RandomWords
 from flames_cli.store.secure_sessions import SecureFiles
 
 SESSION = "session"
 """Name of the bytes of a session in KEYS."""
 
 Sign = Callable[[bytes], bytes]
-AddNoise = Callable[[Words, SumLayout, Session], None]
-"""add_noise(words, layout, session) adds noise to an encoded vector in place, before it is masked."""
+AddNoise = Callable[[Words, SumLayout, "ClientSession"], None]
+"""add_to(words, layout, session) adds noise to an encoded vector in place, before it is masked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,24 +151,21 @@ class ClientSession:
         weights: Weights,
         factor: float,
         numbers: Sequence[float],
-        add_noise: AddNoise | None = None,
+        add_to: AddNoise | None = None,
     ) -> Words:
         """Return the masked vector; the session is stored first, so that nothing is masked twice.
 
         Raises:
             Declined: a value is not finite, or too large for the words; the message names its entry.
         """
-        if fault := find_not_finite(weights):
-            raise Declined(
-                f"its training gave weights that cannot be added: {fault}; train with a lower --lr"
-            )
+        check_finite(weights)
         fixed, clients = self.session.fixed_point, len(self.participant.peers)
         words, at = np.empty(layout.size, fixed.dtype), 0
         for name, values, scale in layout.parts(weights, factor, numbers):
             fixed.encode_into(words[at : at + values.size], values, scale, clients, name)
             at += values.size
-        if add_noise:
-            add_noise(words, layout, self.session)
+        if add_to:
+            add_to(words, layout, self)
         for name, part in layout.hidden(words):
             add_group_mask(part, self.participant.group_key, name)
         self.participant.mask(words)
@@ -193,14 +192,38 @@ class ClientSession:
         return reply_with(Part(part.session, part.run, {OPENING: opening.to_bytes()}), message)
 
 
+def check_finite(weights: Weights) -> None:
+    """Raise Declined if a value is not finite."""
+    if fault := find_not_finite(weights):
+        raise Declined(f"its training gave weights that cannot be added: {fault}; train with a lower --lr")
+
+
+def add_share(words: Words, layout: SumLayout, session: ClientSession) -> None:
+    """Add the client's share of the noise to the encoded update.
+
+    Raises:
+        FlamesError: the noise does not fit the words.
+    """
+    roster = session.participant.roster
+    shares = session.terms.noise_shares(
+        layout, session.session.fixed_point, len(roster.names), roster.least_reports
+    )
+    add_noise(words[: layout.n_weights], shares.variance, RandomWords())
+
+
 def report_factor(terms: SumTerms, report: Report) -> float:
-    """Return the factor of a report in the sum.
+    """Return the factor of a report in the sum; raises as `factor_of`."""
+    return factor_of(terms, report.n_examples, report.n_steps)
+
+
+def factor_of(terms: SumTerms, n_examples: int, n_steps: int = 0) -> float:
+    """Return the factor of a client with these numbers of images and steps.
 
     Raises:
         Declined: it would not be above 0 and at most 1.
     """
     try:
-        return weigh(terms.weighing, report.n_examples, report.n_steps, terms.reference)
+        return weigh(terms.weighing, n_examples, n_steps, terms.reference)
     except ValueError as error:
         raise Declined(f"{error}; its images have changed since it joined: restart its node") from error
 
@@ -217,10 +240,23 @@ def own_part(session: ClientSession, report: Report) -> Weights:
     return {FACTOR: factor, GROUP_KEY: key, SESSION_ID: np.frombuffer(session.session.id, np.uint8)}
 
 
-def mask_report(session: ClientSession, report: Report, profile: Profile, message: Message) -> Message:
-    """Return the reply to a training request: the masked vector of the report's weights and numbers."""
+def mask_report(
+    session: ClientSession, report: Report, profile: Profile, message: Message, start: Weights
+) -> Message:
+    """Return the reply to a training request: the masked vector of the report's weights and numbers, or of
+    the clipped update with noise.
+
+    `start` are the weights of the request.
+
+    Raises:
+        FlamesError: a value, or the noise, does not fit the words.
+    """
     terms = session.terms
     layout = round_layout(report.weights, terms)
+    if terms.private:
+        check_finite(report.weights)
+        update = clipped_update(report.weights, start, terms.clip)
+        return session.report(session.mask(layout, update, 1.0, (), add_share), profile, message)
     numbers = to_parts(report.metrics, terms.images)
     words = session.mask(layout, report.weights, report_factor(terms, report), numbers)
     return session.report(words, profile, message)

@@ -1,6 +1,7 @@
 """The client's own model in a run with secure aggregation: from its own report and the sum over its group."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -35,19 +36,32 @@ def with_own_weights(task: TrainTask, settings: NodeSettings, client: str) -> Tr
     if task.sum is None:
         return task
     folder = client_state_folder(settings, task.request.run, client)
-    stored = load_client_state_of(folder, task.sum.round) or {}
+    return replace(task, weights=make_own_weights(folder, task.weights, task.sum), sum=None)
+
+
+def make_own_weights(folder: Path, words: Weights, note: SumNote) -> Weights:
+    """Return the weights of the client's own model, from the client state in `folder` and a sum.
+
+    Args:
+        folder: the client state of a client.
+        words: the sum under the mask of the group.
+        note: what else is known of it.
+
+    Raises:
+        FlamesError: the client state is damaged or missing, or the sum does not fit it.
+    """
+    stored = load_client_state_of(folder, note.round) or {}
     own, secret = stored.get(OWN), stored.get(OWN_FACTOR)
-    if own is None or secret is None or secret[SESSION_ID].tobytes().hex() != task.sum.session:
+    if own is None or secret is None or secret[SESSION_ID].tobytes().hex() != note.session:
         raise FlamesError(
-            f"the report of round {task.sum.round} is not in {folder}, expected it with the key of the sum "
-            "of its group; copy the folder back from a backup, or start the run again under another name"
+            f"the report of round {note.round} is not in {folder}, expected it with the key of the sum of "
+            "its group; copy the folder back from a backup, or start the run again under another name"
         )
     try:
-        found = _read_sum(task.weights, own, secret[GROUP_KEY].tobytes(), task.sum)
-        weights = personalise(own, float(secret[FACTOR]), found)
+        found = _read_sum(words, own, secret[GROUP_KEY].tobytes(), note)
+        return personalise(own, float(secret[FACTOR]), found)
     except ValueError as error:
         raise FlamesError(f"{error}; the server's message cannot be used in this round") from error
-    return replace(task, weights=weights, sum=None)
 
 
 def _read_sum(words: Weights, own: Weights, group_key: bytes, note: SumNote) -> GroupSum:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import psutil
@@ -17,10 +18,13 @@ from flames_cli.fed.federation import Federation
 from flames_cli.fed.messages import Profile
 from flames_cli.fed.packing import Packer
 from flames_cli.fed.plan import Plan
+from flames_cli.fed.privacy_accountant import privacy_spent
 from flames_cli.fed.roster import Clients, Roster
 from flames_cli.fed.secure.sums import Group, Outcome, open_sums
 from flames_cli.fed.secure.terms import SumTerms, round_layout
 from flames_cli.fed.waiting import Work
+from flames_cli.secagg.fixed_point import FIXED_POINTS
+from flames_cli.secagg.session import least_reports
 
 WORD_BITS = {"fp32": 64, "fp16": 32, "bf16": 32}
 """Bits of the words of masked vectors, by wire type."""
@@ -40,21 +44,33 @@ def run_secure_round(
     def request(node: int, profile: Profile) -> Message:
         return packer.pack(plan.task(state, round_, profile, roster.known), profile, node)
 
-    groups = make_groups(plan, state, clients)
-    outcome = yield from open_sums(grid, roster, groups, request, round_, federation.on_event)
+    releases = state.releases
+
+    def note_opening(names: list[str]) -> None:
+        nonlocal releases
+        releases = max(state.releases + 1, federation.note_opening(round_, names))
+
+    groups, private = make_groups(plan, state, clients), plan.algorithm.privacy
+    outcome = yield from open_sums(
+        grid, roster, groups, request, round_, federation.on_event, note_opening if private else None
+    )
     if not outcome.sums:
         reasons = "; ".join(f"{client}: {reason}" for client, reason in outcome.failed.items())
         raise FlamesError(
             f"round {round_} opened no secure sum ({reasons}); fix the cause, then run the same command "
             "again to continue"
         )
-    result = apply_sums(state, outcome.sums, plan.algorithm, plan.known_entries)
+    result = apply_sums(
+        replace(state, releases=releases), outcome.sums, plan.algorithm, plan.known_entries, plan.wire_dtype
+    )
     images = {group.name: group.terms.images for group in groups}
     pooled = {
-        group: pool(list(sums.numbers), len(names), images[group])
+        group: {"clients": len(names)} if private else pool(list(sums.numbers), len(names), images[group])
         for group, (names, sums) in outcome.sums.items()
     }
     record = _record(round_, clients, result, outcome, pooled, time.monotonic() - started)
+    if private:
+        record |= privacy_spent(private, releases)
     federation.save(result.state, record)
     federation.on_event(RoundDone(record))
     return result.state
@@ -69,7 +85,9 @@ def make_groups(plan: Plan, state: State, clients: Clients) -> list[Group]:
     for name in sorted(members):
         terms = terms_of(plan, [profile for _, profile in members[name]])
         layout = round_layout(plan.known_entries.shared_of(state.server[name]), terms)
-        bits = WORD_BITS[plan.wire_dtype]
+        bits, n = WORD_BITS[plan.wire_dtype], len(members[name])
+        if terms.private:  # an error here is clearer than the same one of every client
+            terms.noise_shares(layout, FIXED_POINTS[bits], n, least_reports(n))
         groups.append(Group(name, state.round + 1, members[name], terms, layout, bits))
     return groups
 
@@ -80,12 +98,15 @@ def terms_of(plan: Plan, profiles: list[Profile]) -> SumTerms:
     images = [one.n_train for one in profiles]
     steps = [plan.steps_a_round(one.client, one.modality, one.n_train) for one in profiles]
     reference = {INVERSE: min(images), "examples": max(images), "steps": max(steps), "uniform": 1}[weighing]
+    privacy = plan.algorithm.privacy
     return SumTerms(
         run=plan.run,
         purpose="round",
         weighing=weighing,
         reference=max(reference, 1),
-        images=max(1, *(one.n_val for one in profiles)),
+        images=1 if privacy else max(1, *(one.n_val for one in profiles)),
+        noise=privacy.noise if privacy else 0.0,
+        clip=privacy.clip if privacy else 0.0,
     )
 
 

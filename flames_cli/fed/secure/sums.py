@@ -149,6 +149,7 @@ def open_sums(
     make_request: MakeRequest,
     round_: int,
     on_event: OnEvent,
+    before_opening: Callable[[list[str]], None] | None = None,
 ) -> Work[Outcome]:
     """Return the sums of the vectors that clients compute, each of which no one but its client ever sees.
 
@@ -161,11 +162,14 @@ def open_sums(
         make_request: makes the request for the vector, to which the clients' shares are added.
         round_: number of the round, for events.
         on_event: called with events.
+        before_opening: called with the names of the groups before their clients are asked to open the sums.
     """
     attempt = _Attempt(grid, roster, list(groups), round_, on_event)
     yield from attempt.ask_keys()
     yield from attempt.ask_shares()
     yield from attempt.ask_vectors(make_request)
+    if before_opening and (names := attempt.going_on):
+        before_opening(names)
     yield from attempt.ask_openings()
     return attempt.outcome
 
@@ -260,6 +264,11 @@ class _Attempt:
                 self._abandon(group, error)
             else:
                 self.outcome.sums[group.name] = tuple(sorted(group.members)), sums
+
+    @property
+    def going_on(self) -> list[str]:
+        """Names of the groups whose sums are not abandoned."""
+        return [group.name for group in self._going_on()]
 
     def _has_enough(self) -> bool:
         return all(group.collector.can_open for group in self._going_on())

@@ -11,7 +11,7 @@ from flames_cli.core.federated.algorithm import Algorithm
 from flames_cli.core.federated.reports import State
 from flames_cli.errors import FlamesError
 from flames_cli.fed.algorithms import get_algorithm
-from flames_cli.fed.engines import ENGINES
+from flames_cli.fed.engines import ENGINES, OBSERVER
 from flames_cli.fed.plan import estimates_statistics
 from flames_cli.fed.privacy_accountant import OLDER_ACCOUNTANT
 from flames_cli.learn.models import options_for
@@ -229,6 +229,8 @@ def load_run(config: EvaluateConfig, name: str | None) -> LoadedRun:
     partition = open_partition(config.workspace, find_run_partition(config.workspace, folder))
     made = check_section(FederateConfig, tables.get("federate", {}), where=f"{folder.config}: ")
     notes = require_run_plugins(folder, facts)
+    if not ENGINES[made.engine].has_server:
+        notes = [*notes, OBSERVER]
     options = options_for(facts.get("channels", 1), made.model_options)
     segmenter = Segmenter(
         made.model, options, config.device, config.precision, config.batch_size, made.training.norm

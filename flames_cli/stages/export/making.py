@@ -7,10 +7,12 @@ from flames_cli.arrays import Weights
 from flames_cli.config import MAX_NAME
 from flames_cli.core.federated.round_parts import group_label
 from flames_cli.errors import FlamesError
+from flames_cli.fed.engines import ENGINES, OBSERVER
 from flames_cli.learn.hardware import find_versions
 from flames_cli.learn.models import options_for, plugin_of
 from flames_cli.stages.export.clients import ClientFacts, members_of
 from flames_cli.stages.export.source_runs import SourceRun
+from flames_cli.stages.own_models import are_only_at_sites
 from flames_cli.stages.server_models import ServerModel, list_server_models
 from flames_cli.store.models import Architecture, ModelInfo, Seen, TrainedOn, Training, describe_input
 from flames_cli.store.runs import read_config
@@ -26,6 +28,8 @@ CLIENT = "client:"
 def list_models(run: SourceRun) -> list[str]:
     """Return the names of the models of a run: those of the server, and `client:NAME` for each client."""
     server = [model.label for model in _server_models(run)]
+    if are_only_at_sites(run.config):
+        return server
     return [*server, *(f"{CLIENT}{client.name}" for client in run.clients)]
 
 
@@ -49,6 +53,12 @@ def make_client_model(run: SourceRun, client: str) -> tuple[ModelInfo, Weights]:
         FlamesError: the run has no such client.
     """
     found = [one for one in run.clients if one.name == client]
+    if found and are_only_at_sites(run.config):
+        raise FlamesError(
+            f"the own model of client {client} has never left its site, since run '{run.folder.name}' was "
+            "made with --secure-aggregation; take it from the folder models of the site, or pass one of "
+            f"{', '.join(list_models(run))}"
+        )
     if not found:
         raise _unknown(run, f"{CLIENT}{client}")
     own = found[0]
@@ -142,7 +152,7 @@ def _describe(
             strategy=run.config.strategy,
             round=run.state.round,
             rounds=run.chosen.last,
-            why=run.chosen.why,
+            why=_describe_choice(run, client),
             seed=run.config.seed,
             clients=() if run.is_private else tuple(trained_on),
             plugins=run.plugins or None,
@@ -153,6 +163,12 @@ def _describe(
         versions=find_versions(),
         seen=None if run.is_private else _seen(own),
     )
+
+
+def _describe_choice(run: SourceRun, client: str) -> str:
+    """Return why the models of this round are used, and what the server model of a swarm is."""
+    observed = not client and not ENGINES[run.config.engine].has_server
+    return f"{run.chosen.why}; {OBSERVER}" if observed else run.chosen.why
 
 
 def _describe_start(run: SourceRun) -> str | None:

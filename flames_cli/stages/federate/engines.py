@@ -1,6 +1,7 @@
 """A planned run on one of the engines: inline, ray or superlink. All write the same files."""
 
 from dataclasses import dataclass
+from functools import partial
 
 from flames_cli.config import FederateConfig
 from flames_cli.core.federated.algorithm import Algorithm
@@ -25,6 +26,7 @@ from flames_cli.learn.devices import count_gpus, use_gpu
 from flames_cli.stages.deploy.foreground import interrupted_by_signals
 from flames_cli.stages.deploy.run_status import describe_runs
 from flames_cli.stages.federate.busy_server import describe_other_runs
+from flames_cli.stages.federate.modality_files import open_modalities
 from flames_cli.stages.federate.node_plugins import require_allowed
 from flames_cli.stages.federate.run_files import (
     ensure_noise_secret,
@@ -36,7 +38,7 @@ from flames_cli.stages.federate.run_files import (
 )
 from flames_cli.stages.federate.secure_options import fewest_clients
 from flames_cli.store.deployment.folders import read_deployment
-from flames_cli.store.runs import RunFolder, write_nodes
+from flames_cli.store.runs import RunFolder, note_opening, write_nodes
 
 RAY_WAIT_SECONDS = 120.0
 """Seconds that ray gets to start its simulated nodes."""
@@ -105,18 +107,20 @@ def _run_inline(made: Prepared, on_event: OnEvent) -> None:
     # Reports of several devices are held until it is their turn.
     in_flight = 2 * n_gpus if n_gpus > 1 else None
     participation = _participation(made, len(made.nodes), 0.0, strict=True, in_flight=in_flight)
-    secret = ensure_noise_secret(made.run, made.plan.algorithm)
+    secret = ensure_noise_secret(made.run, made.plan)
     federation = Federation(
         plan=made.plan,
         save=make_round_saver(made.run, made.config, spool),
         shelf=spool,
         save_clients=make_client_saver(made.run, made.plan),
-        save_final=make_final_saver(made.run),
+        save_final=make_final_saver(made.run, made.plan),
         earlier=make_earlier_rounds(made.run, made.config),
+        by_modality=open_modalities(made.run, made.config, spool),
         resumed=made.resumed,
         on_event=on_event,
         participation=participation,
         noise_secret=secret,
+        note_opening=partial(note_opening, made.run.openings),
     )
     contexts = make_contexts(dict(enumerate(made.nodes, FIRST_NODE)))
     server = make_server_app(lambda _: federation)

@@ -67,6 +67,7 @@ def choose_algorithm(config: FederateConfig) -> Algorithm:
             f"got {config.aggregation}; choose one of them, or leave it out"
         )
     check_options(config, algorithm)
+    check_rounds_by(config, algorithm)
     chosen = replace(
         algorithm,
         server_momentum=config.server_momentum,
@@ -77,6 +78,20 @@ def choose_algorithm(config: FederateConfig) -> Algorithm:
     )
     privacy = choose_privacy(config)
     return replace(chosen, privacy=privacy, weight="uniform") if privacy else chosen
+
+
+def check_rounds_by(config: FederateConfig, algorithm: Algorithm) -> None:
+    """Check that modalities can do their own rounds, if that is asked for.
+
+    Raises:
+        FlamesError: they train one model together.
+    """
+    if config.rounds_by == "modality" and algorithm.has_one_model:
+        able = [name for name in ALGORITHMS.builtin if not ALGORITHMS[name].has_one_model]
+        raise FlamesError(
+            f"--rounds-by modality lets each modality do its own rounds, and strategy {config.strategy} "
+            f"trains one model for all of them; use {', '.join(able)}, or leave --rounds-by out"
+        )
 
 
 def choose_privacy(config: FederateConfig) -> Privacy | None:

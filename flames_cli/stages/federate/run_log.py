@@ -16,6 +16,7 @@ from flames_cli.fed.events import (
     Event,
     FinalModelsExamined,
     LineLogged,
+    ModalityDone,
     NodeRejected,
     Noted,
     OnEvent,
@@ -111,6 +112,8 @@ def describe(event: Event, private: bool) -> list[str]:
         # A reason may state the client's numbers of images.
         reason = "rounds.jsonl has the reason" if private else event.reason
         return [f"rejected: round {event.round}, {event.client}: {reason}"]
+    if isinstance(event, ModalityDone):
+        return [f"{event.modality} {describe_round(finite(event.record), private)}"]
     if isinstance(event, RoundDone):
         return [describe_round(finite(event.record), private)]
     if isinstance(event, FinalModelsExamined):

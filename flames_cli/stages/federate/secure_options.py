@@ -8,9 +8,7 @@ from flames_cli.core.federated.algorithm import Algorithm
 from flames_cli.errors import FlamesError
 from flames_cli.fed.algorithms import ALGORITHMS
 from flames_cli.fed.participation import Participation, size_of_draw
-
-FEWEST_CLIENTS = 3
-"""Smallest number of clients in a sum: of a sum of two each client could subtract its own part."""
+from flames_cli.secagg.session import FEWEST
 
 ENGINES_OF_SUMS = ("inline", "ray", "superlink")
 """Engines with a server that asks for sums."""
@@ -78,28 +76,23 @@ def check_options(config: FederateConfig, algorithm: Algorithm) -> None:
             "--style-from sends the weights of single clients' decoders, which --secure-aggregation hides; "
             "leave one of them out"
         )
-    if config.dp_noise is not None:
-        raise FlamesError(
-            "--dp-noise is added by a server that sees each client's update, which --secure-aggregation "
-            "hides; leave one of them out"
-        )
     _check_numbers(config)
 
 
 def _check_numbers(config: FederateConfig) -> None:
     stated = {"": config.min_clients, **config.min_clients_by_modality}
     for modality, number in stated.items():
-        if number is not None and number < FEWEST_CLIENTS:
+        if number is not None and number < FEWEST:
             raise FlamesError(
                 f"got --min-clients {f'{modality}=' if modality else ''}{number} with --secure-aggregation, "
-                f"whose sums need {FEWEST_CLIENTS} clients or more, since two could subtract their own part; "
-                f"pass {FEWEST_CLIENTS} or more, or leave --min-clients out"
+                f"whose sums need {FEWEST} clients or more, since two could subtract their own part; "
+                f"pass {FEWEST} or more, or leave --min-clients out"
             )
 
 
 def fewest_clients(config: FederateConfig, algorithm: Algorithm) -> int:
     """Return the smallest number of clients of each modality with which a round starts."""
-    usual = FEWEST_CLIENTS if config.secure_aggregation and not algorithm.has_one_model else 1
+    usual = FEWEST if config.secure_aggregation and not algorithm.has_one_model else 1
     return usual if config.min_clients is None else config.min_clients
 
 
@@ -113,20 +106,20 @@ def check_clients(config: FederateConfig, algorithm: Algorithm, clients: Iterabl
         return
     known = list(clients)
     for group, names in _by_group(algorithm, known).items():
-        if len(names) < FEWEST_CLIENTS:
+        if len(names) < FEWEST:
             raise FlamesError(
                 f"model {group} has {_count(len(names))} ({', '.join(names)}), and --secure-aggregation "
-                f"needs {FEWEST_CLIENTS} or more, since a sum of fewer shows each client the weights of the "
+                f"needs {FEWEST} or more, since a sum of fewer shows each client the weights of the "
                 "others; partition into more clients, leave --clients or this modality out, or leave "
                 "--secure-aggregation out"
             )
     participation = Participation(fewest_clients(config, algorithm), config.min_clients_by_modality)
     present = Counter(modality for _, modality in known)
     drawn = sum(size_of_draw(config.fraction, n, participation.need_of(m)) for m, n in present.items())
-    if algorithm.has_one_model and drawn < FEWEST_CLIENTS:
+    if algorithm.has_one_model and drawn < FEWEST:
         raise FlamesError(
             f"--fraction {config.fraction:g} draws {_count(drawn)} of {len(known)}, and --secure-aggregation "
-            f"needs {FEWEST_CLIENTS} or more in each round; pass a larger --fraction"
+            f"needs {FEWEST} or more in each round; pass a larger --fraction"
         )
 
 

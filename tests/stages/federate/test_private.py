@@ -130,11 +130,11 @@ def test_the_noise_is_the_secrets_not_the_seeds_and_what_is_narrowed_is_taken(ti
 
 def test_a_secret_that_is_damaged_is_named(tmp_path):
     folder = RunFolder(tmp_path)
-    algorithm = choose_algorithm(federate_config(tmp_path, **PRIVATE))
-    assert len(run_files.ensure_noise_secret(folder, algorithm)) == 32
+    plan = make_plan(federate_config(tmp_path, **PRIVATE), {"size": 16, "channels": 1}, None)
+    assert len(run_files.ensure_noise_secret(folder, plan)) == 32
     folder.noise_secret.write_bytes(b"short")
     with pytest.raises(FlamesError, match=r"noise\.key has 5 bytes, expected 32; delete it"):
-        run_files.ensure_noise_secret(folder, algorithm)
+        run_files.ensure_noise_secret(folder, plan)
 
 
 @pytest.mark.parametrize(

@@ -4,16 +4,20 @@ import json
 
 import pytest
 
-from flames_cli.config import FederateConfig
+from flames_cli.config import ExportConfig, FederateConfig, ReportConfig
 from flames_cli.core.federated.topology import NEIGHBOURS, Topology
 from flames_cli.errors import FlamesError
 from flames_cli.fed.algorithms import ALGORITHMS, get_algorithm
+from flames_cli.fed.engines import OBSERVER
 from flames_cli.fed.events import Noted
+from flames_cli.stages.export.stage import export
 from flames_cli.stages.federate.planning import choose_algorithm
 from flames_cli.stages.federate.stage import federate
 from flames_cli.stages.federate.start_warnings import neighbours_see
 from flames_cli.stages.federate.swarm import NEED_A_SERVER, check_swarm, is_supported, topology_of
+from flames_cli.stages.report.stage import report
 from flames_cli.store.checkpoint import load_state
+from flames_cli.store.models import read_model
 from tests.support.asserts import assert_same_state, without_timings
 from tests.support.stages import evaluate_run, federate_config
 from tests.support.tiny import make_tiny
@@ -102,6 +106,25 @@ def test_a_swarm_is_evaluated_with_the_models_of_its_peers_and_that_of_an_observ
     evaluated = evaluate_run(four, "whole")
     assert [row.label for row in evaluated.clients] == [*(name for name, _ in CLIENTS), "busi"]
     assert {row.label for row in evaluated.server} == {"MRI", "US"}
+    (run,) = evaluated.content.runs
+    assert run.why.endswith(OBSERVER)
+
+
+@pytest.mark.federated
+def test_an_exported_model_of_a_swarm_says_whose_it_is(four, uninterrupted):
+    shared = {"workspace": four, "run": "whole"}
+    observed = export(ExportConfig(**shared, model="MRI", name="observed"))
+    own = export(ExportConfig(**shared, model="client:brats-1", name="own"))
+    assert OBSERVER in read_model(observed.folder)[0].training.why
+    assert OBSERVER not in read_model(own.folder)[0].training.why
+
+
+@pytest.mark.federated
+def test_a_swarm_has_a_report(four, uninterrupted):
+    made = report(ReportConfig(workspace=four, run="whole"))
+    page = made.path.read_text(encoding="utf-8")
+    assert "bytes are those that pass over all links" in page
+    assert "and no peer has them" in page
 
 
 @pytest.mark.federated
