@@ -20,7 +20,7 @@ from flames_cli.fed.node_log import NodeLog, say
 from flames_cli.fed.secure.client import ClientSession, answer_keys, mask_report, own_part
 from flames_cli.fed.secure.final_vector import mask_final
 from flames_cli.fed.secure.messages import KEYS, SHARES, UNMASK, Part, has_part, read_part
-from flames_cli.fed.secure.node import identity_of, require_sum, say_members, say_opened
+from flames_cli.fed.secure.node import check_plain, identity_of, say_members, say_opened
 from flames_cli.fed.secure.own_final import save_final_entries, with_final_model
 from flames_cli.fed.secure.own_model import with_own_weights
 from flames_cli.secagg import Declined as DeclinedSum
@@ -124,13 +124,8 @@ def _begin_sum(
     Raises:
         Declined: the request is for a plain report, in a run with secure aggregation.
     """
-    require_sum(settings, has_part(message), "its weights")
     if not has_part(message):
-        if request.secure:
-            raise Declined(
-                "the server asks for a report in the clear in a run with secure aggregation; ask who runs "
-                "the server, and install the same version everywhere"
-            )
+        check_plain(settings, request, "its weights or statistics")
         return None
     session, part = _load_session(message, settings)
     session.begin(part, purpose, request.round)
@@ -170,8 +165,9 @@ def _train(message: Message, settings: NodeSettings, cache: DatasetCache, on_eve
 def _evaluate(message: Message, settings: NodeSettings, cache: DatasetCache) -> Message:
     from flames_cli.fed.client_evaluation import evaluate_client
 
-    require_sum(settings, has_part(message), "its scores")
-    task, profile, cases = unpack_task(message), read_profile(settings), cache.load(settings, "test")
+    task, profile = unpack_task(message), read_profile(settings)
+    check_plain(settings, task.request, "its scores")
+    cases = cache.load(settings, "test")
     log = NodeLog(settings, message, task.request)
     # The request is that of the next round, whose training would begin with this model.
     after = task.request.round - 1
@@ -185,7 +181,6 @@ def _examine(message: Message, settings: NodeSettings, cache: DatasetCache) -> M
     from flames_cli.fed.final_pass import report_on_final_models
     from flames_cli.fed.training import begun_with
 
-    require_sum(settings, has_part(message), "its statistics and scores")
     task = unpack_task(message)
     log = NodeLog(settings, message, task.request)
     profile = read_profile(settings)

@@ -4,7 +4,7 @@ Both are readable only by their owner. The session is deleted when the client ha
 """
 
 import json
-from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from flames_cli.errors import FlamesError
@@ -14,6 +14,16 @@ from flames_cli.store.schema import SECURE_OPENED, check_stamp, read_json, stamp
 FOLDER = "secure"
 """Folder in that of the client's state."""
 SESSION, OPENED = "session", "opened.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A sum that a client has opened."""
+
+    clients: tuple[str, ...]
+    """Clients whose vectors are in the sum."""
+    terms: str
+    """Terms of the sum: the same clients with other factors would give another equation."""
 
 
 class SecureFiles:
@@ -40,29 +50,32 @@ class SecureFiles:
         """Delete the open session."""
         (self._folder / SESSION).unlink(missing_ok=True)
 
-    def find_opened(self, purpose: str, round_: int) -> tuple[str, ...]:
-        """Return the clients with which this client opened a sum; empty if it opened none.
+    def find_opened(self, purpose: str, round_: int) -> Opened | None:
+        """Return the sum that this client has opened for this purpose and round; None if there is none.
 
         Raises:
             FlamesError: the list is damaged: without it, a second sum could be opened with other clients.
         """
-        return self._read().get(_key(purpose, round_), ())
+        return self._read().get(_key(purpose, round_))
 
-    def add_opened(self, purpose: str, round_: int, clients: Sequence[str]) -> None:
-        """Note that this client opens a sum with these clients; raises as its neighbours."""
-        known = {**self._read(), _key(purpose, round_): tuple(clients)}
+    def add_opened(self, purpose: str, round_: int, opened: Opened) -> None:
+        """Note that this client opens a sum; raises as its neighbours."""
+        known = {**self._read(), _key(purpose, round_): opened}
         make_private_folder(self._folder)
-        content = {**stamp(SECURE_OPENED), "opened": {key: list(names) for key, names in known.items()}}
+        content = {**stamp(SECURE_OPENED), "opened": {key: asdict(one) for key, one in known.items()}}
         write_private(self._folder / OPENED, _dump(content))
 
-    def _read(self) -> dict[str, tuple[str, ...]]:
+    def _read(self) -> dict[str, Opened]:
         path = self._folder / OPENED
         if not path.exists():
             return {}
         try:
             content = read_json(path, SECURE_OPENED)
             check_stamp(content, SECURE_OPENED, path)
-            return {str(key): tuple(map(str, names)) for key, names in content["opened"].items()}
+            return {
+                str(key): Opened(tuple(map(str, one["clients"])), str(one["terms"]))
+                for key, one in content["opened"].items()
+            }
         except (FlamesError, OSError, KeyError, AttributeError, TypeError, ValueError) as error:
             raise FlamesError(
                 f"{path} cannot be read ({error}): it lists the sums that this client has opened, and a "

@@ -2,17 +2,32 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from flwr.app import Message
 from flwr.common.serde import message_from_proto
 from flwr.proto.message_pb2 import Message as ProtoMessage
 
+from flames_cli.fed.engines.inline import InlineGrid
+
 FRACTION = 36
 """Fractional bits of the words in which clients write weights."""
 
 VALUES = 4
 """Number of consecutive values that no message contains by chance."""
+
+
+class Recorder(InlineGrid):
+    """Grid of the inline engine that stores every reply."""
+
+    kept: ClassVar[list[Message]] = []
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Return the replies, as the inline engine does."""
+        replies = list(super().pull_messages(message_ids))
+        self.kept.extend(reply for reply in replies if not reply.has_error())
+        return replies
 
 
 def read_requests(folder: Path) -> bytes:

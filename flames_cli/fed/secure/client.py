@@ -36,7 +36,7 @@ from flames_cli.fed.secure.terms import SumTerms, round_layout
 from flames_cli.secagg import Advert, Dealt, Participant, Session, add_group_mask
 from flames_cli.secagg.fixed_point import Words
 from flames_cli.secagg.random_words import RandomWords
-from flames_cli.store.secure_sessions import SecureFiles
+from flames_cli.store.secure_sessions import Opened, SecureFiles
 
 SESSION = "session"
 """Name of the bytes of a session in KEYS."""
@@ -75,17 +75,31 @@ def answer_keys(
     session = Session.from_bytes(only(read_part(message), SESSION))
     terms = SumTerms.from_text(session.run)
     files = files_of(terms.run)
+    before = files.find_opened(terms.purpose, session.round)
+    opened = before.clients if before else ()
     participant = Participant.create(session, client, identity.sign, identity.peers)
     files.save_session(participant.to_bytes())
-    opened = files.find_opened(_key(terms, session), session.round)
     return reply_with(
         Part(session.id.hex(), terms.run, {ADVERT: participant.advert.to_bytes()}, opened),
         message,
     )
 
 
-def _key(terms: SumTerms, session: Session) -> str:
-    return f"{terms.purpose} {session.group}"
+def _opened_before(files: SecureFiles, terms: SumTerms, session: Session) -> tuple[str, ...]:
+    """Return the clients with which this client has opened a sum of this round; empty if it has opened none.
+
+    A client has one model group, so that another name of the group allows no second sum.
+
+    Raises:
+        Declined: it has opened a sum with other terms, and both together could reveal single clients.
+    """
+    before = files.find_opened(terms.purpose, session.round)
+    if before and before.terms != session.run:
+        raise Declined(
+            f"it has opened a sum of {terms.purpose} {session.round} with other terms, expected the same: "
+            "sums with other factors together reveal single clients; go on with the next round"
+        )
+    return before.clients if before else ()
 
 
 @dataclass(slots=True)
@@ -184,11 +198,12 @@ class ClientSession:
         Raises:
             Declined: the client has opened a sum of this round with other clients, or too few are named.
         """
-        key, round_ = _key(self.terms, self.session), self.session.round
-        opening = self.participant.unmask(part.names, self.files.find_opened(key, round_))
+        terms, session = self.terms, self.session
+        opening = self.participant.unmask(part.names, _opened_before(self.files, terms, session))
         # Noted before anything is sent: a client that is killed now must not open another sum later.
-        self.files.add_opened(key, round_, sorted(part.names))
-        self.save()
+        opened = Opened(tuple(sorted(part.names)), session.run)
+        self.files.add_opened(terms.purpose, session.round, opened)
+        self.files.delete_session()
         return reply_with(Part(part.session, part.run, {OPENING: opening.to_bytes()}), message)
 
 

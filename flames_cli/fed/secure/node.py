@@ -1,5 +1,6 @@
 """A node in secure sums: its identity, what its owner requires, and sentences in its log."""
 
+from flames_cli.fed.messages import TrainRequest
 from flames_cli.fed.node import Declined, NodeSettings
 from flames_cli.fed.node_log import hospitals, say
 from flames_cli.fed.sanitise import sanitise
@@ -22,13 +23,18 @@ def identity_of(settings: NodeSettings) -> Identity:
     return Identity(signer(settings.identity), peers or None)
 
 
-def require_sum(settings: NodeSettings, has_sum: bool, what: str) -> None:
-    """Check that the node may answer a request for `what`, which a secure sum would hide.
+def check_plain(settings: NodeSettings, request: TrainRequest, what: str) -> None:
+    """Check that a node may send `what` in the clear.
 
     Raises:
-        Declined: its owner requires secure aggregation, and the request is for a plain answer.
+        Declined: the run has secure aggregation, or the node's owner requires it.
     """
-    if settings.secure_only and not has_sum:
+    if request.secure:
+        raise Declined(
+            "the server asks for a report in the clear in a run with secure aggregation; ask who runs the "
+            "server, and install the same version everywhere"
+        )
+    if settings.secure_only:
         raise Declined(
             "its owner takes part only in runs with secure aggregation, and the server asks for "
             f"{what} in the clear; federate with --secure-aggregation, or without this site"

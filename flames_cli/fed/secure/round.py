@@ -35,8 +35,11 @@ def run_secure_round(
 ) -> Work[State]:
     """Run one round with `clients`: exchange keys and shares, send models, open the sums, blend and save.
 
+    A round that clients have opened before, and cannot open again as it was, leaves all models as they are:
+    the run goes on with the next round.
+
     Raises:
-        FlamesError: no sum of any group could be opened.
+        FlamesError: no sum of any group could be opened, and none was before.
     """
     plan, started, round_ = federation.plan, time.monotonic(), state.round + 1
     packer = Packer(plan, state.server, [profile for _, profile in clients])
@@ -54,7 +57,7 @@ def run_secure_round(
     outcome = yield from open_sums(
         grid, roster, groups, request, round_, federation.on_event, note_opening if private else None
     )
-    if not outcome.sums:
+    if not outcome.sums and not outcome.opened_before:
         reasons = "; ".join(f"{client}: {reason}" for client, reason in outcome.failed.items())
         raise FlamesError(
             f"round {round_} opened no secure sum ({reasons}); fix the cause, then run the same command "

@@ -140,6 +140,8 @@ class Outcome:
     """Time until the client's vector arrived."""
     bytes_down: int = 0
     bytes_up: int = 0
+    opened_before: bool = False
+    """True if clients have opened a sum of this round before, which they open again only as it was."""
 
 
 def open_sums(
@@ -197,6 +199,7 @@ class _Attempt:
             part = group.read_part(message)
             group.adverts[client] = Advert.from_bytes(only(part, ADVERT))
             group.opened_before[client] = tuple(sorted(part.names))
+            self.outcome.opened_before |= bool(part.names)
 
         yield from self._exchange(request, take, "keys")
         for group in self._going_on():

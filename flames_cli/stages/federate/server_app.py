@@ -42,7 +42,9 @@ def open_job(job: Job) -> Federation:
     plan = make_plan(config, facts, read_initial(run, facts))
     real = ENGINES[config.engine].clients_hold_their_data
     # A finished run is opened again for clients without their model; its tests are not made again.
-    tests = make_evaluation_saver(run) if real and not run.client_tests.is_file() else None
+    # With secure aggregation no client sends scores of its own.
+    has_tests = config.secure_aggregation or run.client_tests.is_file()
+    tests = make_evaluation_saver(run) if real and not has_tests else None
     spool = open_spool(run)
     secret = ensure_noise_secret(run, plan)
     return Federation(

@@ -270,7 +270,8 @@ def _has_work_left(run: RunFolder, config: FederateConfig, resumed: Resumed) -> 
     """Return whether real nodes of a finished run have not tested their models, or do not have them."""
     if not ENGINES[config.engine].clients_hold_their_data:
         return False
-    return not run.client_tests.is_file() or has_missing_models(run, config, resumed.state)
+    has_tests = config.secure_aggregation or run.client_tests.is_file()
+    return not has_tests or has_missing_models(run, config, resumed.state)
 
 
 def make_facts(config: FederateConfig, images: Images) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from flames_cli.config import FederateConfig
@@ -10,9 +11,11 @@ from flames_cli.errors import FlamesError
 from flames_cli.fed.client import make_client_app
 from flames_cli.fed.engines import inline
 from flames_cli.fed.federation import Federation
+from flames_cli.fed.messages import TrainRequest, TrainTask, pack_task
 from flames_cli.fed.node import Declined, NodeSettings
-from flames_cli.fed.secure.node import identity_of, require_sum
+from flames_cli.fed.secure.node import check_plain, identity_of
 from flames_cli.fed.server import make_server_app
+from flames_cli.learn.train_options import TrainOptions
 from flames_cli.stages.deploy.node import node_config
 from flames_cli.stages.federate.planning import make_plan
 from flames_cli.store.deployment.identity import ensure_identity, identity_text
@@ -20,6 +23,7 @@ from flames_cli.store.workspace import partition_folder
 from tests.support.tiny import make_tiny, tiny_options
 
 CLIENTS = ("brats-1", "brats-2", "brats-3")
+REQUEST = TrainRequest(1, 5, "a", TrainOptions(), "unet", "{}", run="0123456789abcdef")
 OTHER = "ed25519:" + "07" * 32
 
 
@@ -100,11 +104,24 @@ def test_a_node_declines_a_sum_with_a_client_or_a_key_that_it_has_not_pinned(cha
 
 
 def test_a_node_that_requires_secure_aggregation_declines_plain_requests_only(nodes):
-    node = replace(nodes["brats-1"], secure_only=True)
-    require_sum(node, True, "its weights")
-    require_sum(nodes["brats-1"], False, "its weights")
+    node = nodes["brats-1"]
+    check_plain(node, REQUEST, "its weights")
     with pytest.raises(Declined, match="and the server asks for its weights in the clear"):
-        require_sum(node, False, "its weights")
+        check_plain(replace(node, secure_only=True), REQUEST, "its weights")
+
+
+def test_in_a_run_with_secure_aggregation_no_node_sends_a_report_in_the_clear(nodes):
+    with pytest.raises(Declined, match="asks for a report in the clear in a run with secure aggregation"):
+        check_plain(nodes["brats-1"], replace(REQUEST, secure="inverse"), "its weights")
+
+
+@pytest.mark.parametrize("kind", ["train", "evaluate", "evaluate.final"])
+def test_a_server_that_asks_for_a_plain_answer_all_the_same_gets_none(kind, nodes):
+    node = replace(nodes["brats-1"], secure_only=True)
+    context = inline.make_contexts({2: node_config(node)})[2]
+    task = TrainTask(REQUEST, {"w": np.zeros(3, np.float32)})
+    with pytest.raises(Declined, match="its owner takes part only in runs with secure aggregation"):
+        make_client_app()(pack_task(task, 2, kind), context)
 
 
 def test_a_simulated_node_has_no_identity():

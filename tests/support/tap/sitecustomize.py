@@ -4,10 +4,10 @@ The environment says what to do, and PYTHONPATH has this folder. FLAMES itself h
 
 - RECORD: folder. Flower's server writes the body of every request from a node there, and the run's process
   every message that it receives.
-- KILL: `TYPE WHEN NUMBER`, such as `query.shares before 2`, and COUNTS: folder. The process that answers
-  messages ends its node and itself by SIGKILL at the NUMBERth message of this type: before it answers, or
-  after, before the reply is sent. The messages are counted over all processes of the node, so that the
-  restarted node goes on.
+- KILL: `VICTIM TYPE WHEN NUMBER`, such as `node query.shares before 2`, and COUNTS: folder. The process that
+  answers messages ends itself by SIGKILL, and its node if VICTIM is `node`, at the NUMBERth message of this
+  type: before it answers, or after, before the reply is sent. The messages are counted over all processes of
+  the node, so that the restarted one goes on.
 - LIE: the node changes the shares that it gives to the server.
 """
 
@@ -65,7 +65,7 @@ def change_app(change):
 
 def killing(what, folder):
     """Return the change of an app that kills its node once."""
-    kind, when, number = what.split()
+    victim, kind, when, number = what.split()
 
     def is_time(message, now):
         if message.metadata.message_type != kind or when != now:
@@ -76,7 +76,8 @@ def killing(what, folder):
         return counts.stat().st_size == int(number)
 
     def die():
-        os.kill(os.getppid(), signal.SIGKILL)
+        if victim == "node":
+            os.kill(os.getppid(), signal.SIGKILL)
         os.kill(os.getpid(), signal.SIGKILL)
 
     def change(app):
