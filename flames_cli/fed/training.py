@@ -10,18 +10,20 @@ import numpy as np
 
 from flames_cli.arrays import Weights
 from flames_cli.core.federated.candidates import Offer
-from flames_cli.core.federated.choice import Choice
+from flames_cli.core.federated.choice import Choice, update
 from flames_cli.core.federated.coding import Coded, code
 from flames_cli.core.federated.local_rules import add_weights
 from flames_cli.core.federated.privacy import clip_update
 from flames_cli.core.federated.reports import Report, find_not_finite, select
 from flames_cli.core.federated.secure_blend import INVERSE
+from flames_cli.core.federated.summed_preferences import to_arrays
 from flames_cli.core.federated.wire import INT8
 from flames_cli.fed.best_so_far import keep_best_so_far
 from flames_cli.fed.client_state import (
     CONTROL,
     OWN,
     OWN_FACTOR,
+    PREFERENCE,
     RESIDUAL,
     RULE,
     STYLE,
@@ -31,6 +33,7 @@ from flames_cli.fed.dataset_cache import DatasetCache
 from flames_cli.fed.messages import Profile, TrainRequest, TrainTask
 from flames_cli.fed.node import NodeSettings
 from flames_cli.fed.plugin_rules import find_rule
+from flames_cli.fed.secure.own_model import find_preference
 from flames_cli.learn.candidates import choose_model
 from flames_cli.learn.devices import pick_device, pick_precision
 from flames_cli.learn.epochs import OnStep
@@ -104,6 +107,9 @@ def train_client(
         coded = code(report.weights, begun_with(task, choice), request.wire_dtype, state.get(RESIDUAL, {}))
     elif request.secure == INVERSE:
         own = {OWN: report.weights, OWN_FACTOR: own_part(report)}
+        preference = update(find_preference(state), report.n_examples, choice)
+        report = replace(report, preference=preference)
+        own[PREFERENCE] = to_arrays(preference)
     for note in result.notes:
         watch.on_note(note)
 

@@ -16,7 +16,7 @@ from flames_cli.fed.algorithms import get_algorithm
 from flames_cli.fed.client_state import FINAL
 from flames_cli.fed.engines import ENGINES
 from flames_cli.fed.messages import SumNote
-from flames_cli.fed.secure.own_model import make_own_weights
+from flames_cli.fed.secure.own_model import find_expected
 from flames_cli.store.client_state import client_folder, load_client_state_of
 from flames_cli.store.runs import RunFolder, read_config
 
@@ -53,8 +53,8 @@ def _are_at_sites(engine: str) -> bool:
 
 
 def _make_model(folder: Path, found: OpenedSum) -> Weights:
-    note = SumNote(found.round, found.session, found.total, len(found.clients))
-    return make_own_weights(folder, found.words, note)
+    note = SumNote(found.round, found.session, found.total, len(found.clients), found.preferences)
+    return find_expected(folder, note, found.words)
 
 
 def _with_final_entries(found: FinalStatistics, folders: Mapping[str, Path], round_: int) -> FinalStatistics:

@@ -318,6 +318,7 @@ class _Reader:
                     words=self._read(one["file"]),
                     session=str(one["session"]),
                     total=float(one["total"]),
+                    preferences=tuple(map(float, one.get("preferences", ()))),
                 )
                 for one in self._index.get("sums", [])
             )

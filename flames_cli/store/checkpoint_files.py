@@ -106,6 +106,7 @@ class FileWriter:
                 "clients": list(one.clients),
                 "session": one.session,
                 "total": one.total,
+                "preferences": list(one.preferences),
                 "file": self._write(f"sum-{safe_name(one.group)}+{one.round}", one.words),
             }
             for one in sums

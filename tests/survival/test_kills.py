@@ -17,6 +17,7 @@ STRATEGIES = {
     "adaptive": {"strategy": "flames-adaptive", "wire_dtype": "int8"},
     "scaffold": {"strategy": "scaffold", "optimiser": "sgd"},
     "swarm": {"engine": "swarm", "absent": 0.4},
+    "asynchronous": {"asynchronous": True, "slow": {"brats-2": 5.0}, "rounds": 6},
     "longer": {"strategy": "scaffold", "optimiser": "sgd", "rounds": 5},
 }
 
@@ -99,7 +100,7 @@ def content(workspace):
     run = workspace / "runs" / "one"
     files = {
         str(path.relative_to(run)): path.read_bytes()
-        for folder in ("checkpoints", "clients")
+        for folder in ("checkpoints", "clients", *modality_checkpoints(run))
         for path in sorted((run / folder).rglob("*"))
         if path.is_file() and path.suffix != ".png" and path.suffix != ".lock"
     }
@@ -113,6 +114,11 @@ def content(workspace):
         json.loads(line) for line in (run / "rounds.jsonl").read_text().splitlines()
     )
     return files | {"names": sorted(path.name for path in run.iterdir())}
+
+
+def modality_checkpoints(run):
+    """Return the folders with the checkpoints of single modalities."""
+    return [str(path.relative_to(run)) for path in sorted(run.glob("modalities/*/checkpoints"))]
 
 
 def assert_same_as(found, expected):

@@ -21,6 +21,7 @@ from flames_cli.core.federated.new_model import make_new_model
 from flames_cli.core.federated.reports import Entries, LastReport, OpenedSum, RoundResult, State
 from flames_cli.core.federated.running_sum import cast
 from flames_cli.core.federated.sum_layout import Sums, unit_of
+from flames_cli.core.federated.summed_preferences import N_PARTS
 
 Weighing = Literal["inverse", "examples", "steps", "uniform"]
 """Rule for the factor of a client in a sum."""
@@ -90,7 +91,9 @@ def apply_sums(
         )
         clients |= {name: LastReport(group, round_) for name in names}
         if personal:
-            sums.append(OpenedSum(group, round_, names, found.hidden, found.session, found.factor))
+            results = tuple(map(float, found.numbers[-N_PARTS:])) if algorithm.clients_choose else ()
+            one = OpenedSum(group, round_, names, found.hidden, found.session, found.factor, results)
+            sums.append(one)
     after = replace(
         state,
         round=round_,

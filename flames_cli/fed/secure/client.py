@@ -12,6 +12,7 @@ import numpy as np
 from flwr.app import Message
 
 from flames_cli.arrays import Weights
+from flames_cli.core.federated import summed_preferences
 from flames_cli.core.federated.distributed_noise import add_noise, clipped_update
 from flames_cli.core.federated.pooled_numbers import to_parts
 from flames_cli.core.federated.reports import Report, find_not_finite
@@ -207,6 +208,20 @@ class ClientSession:
         return reply_with(Part(part.session, part.run, {OPENING: opening.to_bytes()}), message)
 
 
+def check_noise(terms: SumTerms, clip: float) -> None:
+    """Check that a training request with this clipping norm (0: no privacy) fits the terms of the sum.
+
+    Raises:
+        Declined: it does not.
+    """
+    if terms.clip != clip:
+        raise Declined(
+            f"its request is for an update clipped to {clip:g}, its session for a sum of updates clipped to "
+            f"{terms.clip:g} with noise {terms.noise:g} (0: none), expected the same in both; ask who runs "
+            "the server"
+        )
+
+
 def check_finite(weights: Weights) -> None:
     """Raise Declined if a value is not finite."""
     if fault := find_not_finite(weights):
@@ -273,5 +288,7 @@ def mask_report(
         update = clipped_update(report.weights, start, terms.clip)
         return session.report(session.mask(layout, update, 1.0, (), add_share), profile, message)
     numbers = to_parts(report.metrics, terms.images)
+    if terms.choosing:
+        numbers += summed_preferences.to_parts(report.preference)
     words = session.mask(layout, report.weights, report_factor(terms, report), numbers)
     return session.report(words, profile, message)

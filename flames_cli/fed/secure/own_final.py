@@ -10,7 +10,7 @@ from flames_cli.arrays import Weights
 from flames_cli.fed.client_state import FINAL, client_state_folder
 from flames_cli.fed.messages import TrainRequest, TrainTask
 from flames_cli.fed.node import NodeSettings
-from flames_cli.fed.secure.own_model import with_own_weights
+from flames_cli.fed.secure.own_model import find_expected, with_own_weights
 from flames_cli.store.client_state import load_client_state_of, save_client_state
 
 STORED_PASSES = 16
@@ -39,6 +39,10 @@ def with_final_model(task: TrainTask, settings: NodeSettings, client: str, round
     if not task.request.secure:
         return task
     own = with_own_weights(task, settings, client)
+    if task.sum and own.prior:
+        state = client_state_folder(settings, task.request.run, client)
+        expected = find_expected(state, task.sum, task.weights)
+        own = replace(own, weights=expected, blend=None, prior=None)
     folder = client_state_folder(settings, task.request.run, client) / FINAL
     stored = load_client_state_of(folder, round_) or {}
     known = {name: array for name, array in stored.get(FINAL, {}).items() if name in own.weights}

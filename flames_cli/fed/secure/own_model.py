@@ -1,19 +1,26 @@
 """The client's own model in a run with secure aggregation: from its own report and the sum over its group."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from flames_cli.arrays import Weights
+from flames_cli.core.federated.candidates import Offer
+from flames_cli.core.federated.choice import Preference, Prior, choose
 from flames_cli.core.federated.secure_blend import GroupSum, personalise
+from flames_cli.core.federated.summed_preferences import from_arrays, pool_others
 from flames_cli.errors import FlamesError
-from flames_cli.fed.client_state import OWN, OWN_FACTOR, client_state_folder
+from flames_cli.fed.client_state import OWN, OWN_FACTOR, PREFERENCE, client_state_folder
 from flames_cli.fed.messages import SumNote, TrainTask
 from flames_cli.fed.node import NodeSettings
 from flames_cli.secagg import add_group_mask
 from flames_cli.secagg.fixed_point import FIXED_POINTS
 from flames_cli.store.client_state import load_client_state_of
+
+ClientState = Mapping[str, Weights]
+"""Client state of one round, by kind."""
 
 FACTOR, GROUP_KEY, SESSION_ID = "factor", "group_key", "session"
 """Names of the entries of the state OWN_FACTOR."""
@@ -23,7 +30,8 @@ def with_own_weights(task: TrainTask, settings: NodeSettings, client: str) -> Tr
     """Return `task` with the weights of the client's own model, if the server sent a sum in their place.
 
     All that a client does with its own model begins here: training, the pass after the last round, the
-    evaluation and the stored model.
+    evaluation and the stored model. If the clients choose, the result has the client's own weights, FLAMES'
+    blend and what is known before.
 
     Args:
         task: task as it arrived; one without a sum is returned as it is.
@@ -35,33 +43,69 @@ def with_own_weights(task: TrainTask, settings: NodeSettings, client: str) -> Tr
     """
     if task.sum is None:
         return task
-    folder = client_state_folder(settings, task.request.run, client)
-    return replace(task, weights=make_own_weights(folder, task.weights, task.sum), sum=None)
+    stored = _load_report(client_state_folder(settings, task.request.run, client), task.sum)
+    blend = _find_blend(stored, task.sum, task.weights)
+    if offer := _find_offer(stored, task.sum, blend):
+        return replace(task, weights=offer.own, blend=offer.blend, prior=offer.prior, sum=None)
+    return replace(task, weights=blend, sum=None)
 
 
-def make_own_weights(folder: Path, words: Weights, note: SumNote) -> Weights:
-    """Return the weights of the client's own model, from the client state in `folder` and a sum.
+def find_expected(folder: Path, note: SumNote, words: Weights) -> Weights:
+    """Return a client's model after a round without another validation.
 
     Args:
-        folder: the client state of a client.
-        words: the sum under the mask of the group.
-        note: what else is known of it.
+        folder: the client state of the client.
+        note: what is known of the sum that has its report.
+        words: the sum, under the mask of the group.
 
     Raises:
         FlamesError: the client state is damaged or missing, or the sum does not fit it.
     """
+    stored = _load_report(folder, note)
+    blend = _find_blend(stored, note, words)
+    offer, preference = _find_offer(stored, note, blend), find_preference(stored)
+    if offer is None or preference is None:
+        return blend
+    return offer.candidate(choose(offer.prior, preference.patients, {}))
+
+
+def find_preference(stored: ClientState) -> Preference | None:
+    """Return the client's record of its candidates; None if it does not choose."""
+    return from_arrays(stored[PREFERENCE]) if PREFERENCE in stored else None
+
+
+def _load_report(folder: Path, note: SumNote) -> ClientState:
+    """Return the client state with the client's own report in a sum, and with the key of this sum."""
     stored = load_client_state_of(folder, note.round) or {}
-    own, secret = stored.get(OWN), stored.get(OWN_FACTOR)
-    if own is None or secret is None or secret[SESSION_ID].tobytes().hex() != note.session:
+    session = stored.get(OWN_FACTOR, {}).get(SESSION_ID)
+    if OWN not in stored or session is None or session.tobytes().hex() != note.session:
         raise FlamesError(
             f"the report of round {note.round} is not in {folder}, expected it with the key of the sum of "
             "its group; copy the folder back from a backup, or start the run again under another name"
         )
+    return stored
+
+
+def _find_blend(stored: ClientState, note: SumNote, words: Weights) -> Weights:
+    """Return FLAMES' blend of a client."""
+    own, secret = stored[OWN], stored[OWN_FACTOR]
     try:
         found = _read_sum(words, own, secret[GROUP_KEY].tobytes(), note)
         return personalise(own, float(secret[FACTOR]), found)
     except ValueError as error:
         raise FlamesError(f"{error}; the server's message cannot be used in this round") from error
+
+
+def _find_offer(stored: ClientState, note: SumNote, blend: Weights) -> Offer | None:
+    """Return what a client chooses from; None if clients do not choose."""
+    preference = find_preference(stored)
+    if not note.preferences or preference is None:
+        return None
+    try:
+        pooled = pool_others(note.preferences, preference)
+    except ValueError as error:
+        raise FlamesError(f"{error}; the server's message cannot be used in this round") from error
+    return Offer(stored[OWN], blend, Prior(note.clients, preference.rounds, preference.gains, pooled))
 
 
 def _read_sum(words: Weights, own: Weights, group_key: bytes, note: SumNote) -> GroupSum:

@@ -41,7 +41,7 @@ ALL_ROUNDS = 10**9
 
 def open_modalities(run: RunFolder, config: FederateConfig, spool: Spool) -> "ModalityFiles | None":
     """Return the states of the modalities in `run`'s folder; None if the rounds are in step."""
-    return ModalityFiles(run, config, spool) if config.rounds_by == "modality" else None
+    return ModalityFiles(run, config, spool) if config.by_modality else None
 
 
 class ModalityFiles(ModalityStates):
