@@ -124,7 +124,7 @@ def _without_negative(weights: Weights, variances: Set[str]) -> Weights:
 
 @dataclass(frozen=True, slots=True)
 class GroupSum:
-    """What a client knows of the sum of its group that has its last accepted report."""
+    """The sum that has a client's last accepted report, as the client reads it."""
 
     weighted: Weights
     """S by entry, as it is decoded from the words (see `sum_layout.unit_of`)."""

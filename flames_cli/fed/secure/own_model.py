@@ -101,10 +101,7 @@ def _find_offer(stored: ClientState, note: SumNote, blend: Weights) -> Offer | N
     preference = find_preference(stored)
     if not note.preferences or preference is None:
         return None
-    try:
-        pooled = pool_others(note.preferences, preference)
-    except ValueError as error:
-        raise FlamesError(f"{error}; the server's message cannot be used in this round") from error
+    pooled = pool_others(note.preferences, preference)
     return Offer(stored[OWN], blend, Prior(note.clients, preference.rounds, preference.gains, pooled))
 
 
