@@ -17,7 +17,13 @@ from flames_cli.fed.final_report import ACTION, pack_final
 from flames_cli.fed.messages import TrainRequest, pack_profile, pack_report, unpack_task
 from flames_cli.fed.node import Declined, NodeSettings, read_profile, settings_of
 from flames_cli.fed.node_log import NodeLog, say
-from flames_cli.fed.secure.client import ClientSession, answer_keys, mask_report, report_factor
+from flames_cli.fed.secure.client import (
+    ClientSession,
+    answer_keys,
+    check_noise,
+    mask_report,
+    report_factor,
+)
 from flames_cli.fed.secure.final_vector import mask_final
 from flames_cli.fed.secure.messages import KEYS, SHARES, UNMASK, Part, has_part, read_part
 from flames_cli.fed.secure.node import check_plain, identity_of, say_members, say_opened
@@ -147,6 +153,9 @@ def _train(message: Message, settings: NodeSettings, cache: DatasetCache, on_eve
         on_event(Noted(f"client {profile.client}: {note}"))
 
     session = _begin_sum(message, settings, "round", task.request)
+    if session:
+        check_noise(session.terms, task.request.clip)
+        log.describe_noise(session.terms.noise, session.terms.clip)
     factor_of = partial(report_factor, session.terms) if session else None
     own = with_own_weights(task, settings, profile.client, on_note)
     watch = Watch(on_step, on_note)

@@ -205,6 +205,20 @@ class ClientSession:
         return reply_with(Part(part.session, part.run, {OPENING: opening.to_bytes()}), message)
 
 
+def check_noise(terms: SumTerms, clip: float) -> None:
+    """Check that a training request with this clipping norm (0: no privacy) fits the terms of the sum.
+
+    Raises:
+        Declined: it does not.
+    """
+    if terms.clip != clip:
+        raise Declined(
+            f"its request is for an update clipped to {clip:g}, its session for a sum of updates clipped to "
+            f"{terms.clip:g} with noise {terms.noise:g} (0: none), expected the same in both; ask who runs "
+            "the server"
+        )
+
+
 def check_finite(weights: Weights) -> None:
     """Raise Declined if a value is not finite."""
     if fault := find_not_finite(weights):
