@@ -4,6 +4,7 @@ The nodes pin each other's identities and require secure aggregation. Everything
 recorded.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
@@ -95,8 +96,11 @@ def in_this_process(cluster: Cluster, run: str, **options):
 
 def own_reports(site: Site) -> list[dict[str, np.ndarray]]:
     """Return the client's own reports that are on its disk."""
-    (folder,) = site.client_state.glob("*/*")
-    return [load_client_state_of(folder, round_)[OWN] for round_ in list_rounds(folder)]
+    return [
+        load_client_state_of(folder, round_)[OWN]
+        for folder in site.client_state.glob("*/*")
+        for round_ in list_rounds(folder)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -110,9 +114,8 @@ def three(tmp_path_factory) -> Iterator[Cluster]:
 
 def test_three_nodes_train_of_which_one_is_killed_and_the_server_sees_only_sums(three, monkeypatch):
     config = between_nodes(three, "secure", rounds=3)
-    with pytest.raises(FlamesError, match=r"^round 2 opened no secure sum \(.*brats-2: ") as ended:
+    with pytest.raises(FlamesError, match=r"^round 2 opened no secure sum \(.*brats-2: "):
         federate(config)
-    assert "Node Unavailable" in str(ended.value)
     result = federate(config)
     assert [record["accepted"] for record in result.records] == [list(SITES[:3])] * 3
     assert [record["rejected"] for record in result.records] == [{}] * 3
@@ -141,13 +144,14 @@ def test_three_nodes_train_of_which_one_is_killed_and_the_server_sees_only_sums(
 
     replies = read_replies(three.root / "record")
     vectors = [unpack_masked(reply) for reply in replies if WORDS in reply.content]
-    assert len(vectors) == 3 + 2 + 3 + 3
-    words = {(one.session, one.client): one.words for one in vectors}
-    for one in words.values():
-        assert abs(unevenness(one)) < 8
-    for first, second in combinations(words.values(), 2):
-        assert abs(unevenness(first + second)) < 8
-        assert abs(unevenness(first - second)) < 8
+    # One of round 2 was lost; the pass after the last round has small vectors.
+    sizes = Counter(one.words.size for one in vectors)
+    assert sorted(sizes.values()) == [3, 3 + 2 + 3 + 3]
+    assert all(abs(unevenness(one.words)) < 8 for one in vectors)
+    for first, second in combinations((one.words for one in vectors), 2):
+        if first.size == second.size:
+            assert abs(unevenness(first + second)) < 8
+            assert abs(unevenness(first - second)) < 8
 
 
 def test_a_node_that_requires_secure_aggregation_declines_a_plain_run(three):
