@@ -32,6 +32,7 @@ from tests.support.asserts import assert_same, assert_same_state, without_timing
 from tests.support.cluster import SECONDS, Cluster, start_cluster
 from tests.support.packed import entries_in
 from tests.support.recorded import (
+    FRACTION,
     Recorder,
     find_numbers,
     find_weights,
@@ -141,6 +142,8 @@ def test_three_nodes_train_of_which_one_is_killed_and_the_server_sees_only_sums(
     assert len(reports) == 9
     assert all(find_weights(seen, report) for report in reports)
     assert find_numbers(seen, losses) == losses
+    floats = [array.reshape(-1) for array in reports[0].values() if array.dtype == np.float32]
+    assert unevenness(np.rint(np.concatenate(floats) * 2.0**FRACTION).astype(np.int64)) > 100
 
     replies = read_replies(three.root / "record")
     vectors = [unpack_masked(reply) for reply in replies if WORDS in reply.content]
@@ -148,6 +151,11 @@ def test_three_nodes_train_of_which_one_is_killed_and_the_server_sees_only_sums(
     sizes = Counter(one.words.size for one in vectors)
     assert sorted(sizes.values()) == [3, 3 + 2 + 3 + 3]
     assert all(abs(unevenness(one.words)) < 8 for one in vectors)
+    # The masks between clients cancel in the sum; the own masks of all clients are left.
+    sessions = {one.session for one in vectors}
+    for session in sessions:
+        total = sum(one.words for one in vectors if one.session == session)
+        assert abs(unevenness(total)) < 8
     for first, second in combinations((one.words for one in vectors), 2):
         if first.size == second.size:
             assert abs(unevenness(first + second)) < 8
