@@ -293,7 +293,7 @@ def draw(found: Mapping[Arm, Curve], path: Path) -> None:
             axis.set_xlabel("virtual time (s)")
         if column == 0:
             axis.set_ylabel("test Dice")
-    axes[0][0].legend(fontsize=7)
+    axes[0][0].legend(fontsize=7, loc="lower right")
     figure.tight_layout()
     figure.savefig(path, dpi=110)
 
