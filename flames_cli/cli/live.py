@@ -181,9 +181,11 @@ class FederationView:
         if self._live:
             self._live.update(self._draw(), refresh=True)
         elif isinstance(event, StepDone | ReportReceived) and self._pause.is_over():
-            state = self._rows[event.client]["state"]
+            row = self._rows[event.client]
+            # A step without rounds in step has the number of the client's training.
+            round_ = self._by_modality.get(row.get("modality", ""), event.round)
             self._print(
-                f"{self._title}: round {event.round}/{self._rounds}, {event.client}: {state}; {self._left}",
+                f"{self._title}: round {round_}/{self._rounds}, {event.client}: {row['state']}; {self._left}",
                 "default",
             )
 
@@ -221,7 +223,9 @@ class FederationView:
 
     def _note_done(self, record: Mapping[str, Any], modality: str = "") -> None:
         """Note a round of all clients, or of those of a modality that does its own rounds."""
-        for row in self._rows.values():
+        # Without rounds in step, the clients that did not report go on with their training.
+        names = [one["client"] for one in record["clients"]] if "clock_seconds" in record else [*self._rows]
+        for row in (self._rows[name] for name in names):
             if not modality or row.get("modality") == modality:
                 row["state"] = "waiting"
         if has_groups(record):

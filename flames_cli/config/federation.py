@@ -161,6 +161,40 @@ class FederateConfig(_TrainSection, Section):
         "another one.",
         FEDERATION,
     )
+    asynchronous: bool = option(
+        False,
+        "Let each client train the newest model of its modality as soon as it has reported, instead of "
+        "waiting for slower clients; a round is then one flush of the buffer. Rounds are by modality.",
+        FEDERATION,
+    )
+    buffer: Annotated[int, Field(ge=1)] = option(
+        2,
+        "Number of reports that make the next version of a modality's models, with --asynchronous; at most "
+        "its number of clients.",
+        FEDERATION,
+        metavar="REPORTS",
+    )
+    staleness: Annotated[float, Field(ge=0, le=100)] = option(
+        0.5,
+        "Exponent A of the weight (1 + versions missed)^-A of a report, with --asynchronous; 0: a stale "
+        "report counts as much as a fresh one.",
+        FEDERATION,
+        metavar="A",
+    )
+    slow: dict[str, Annotated[float, Field(gt=0, le=1e6)]] = option(
+        {},
+        "Client whose simulated trainings take FACTOR times as long, such as brats-1=10, with "
+        "--asynchronous; may be repeated.",
+        FEDERATION,
+        metavar="CLIENT=FACTOR",
+    )
+    jitter: Annotated[float, Field(ge=0, lt=1)] = option(
+        0.1,
+        "Largest random deviation of the duration of a simulated training, as a part of it, with "
+        "--asynchronous; it is drawn by seed.",
+        FEDERATION,
+        metavar="PART",
+    )
     wire_dtype: Literal["fp32", "fp16", "bf16", "int8"] = option(
         "fp32",
         "Type in which weights travel; fp16 and bf16 take half the bytes, int8 a quarter for reports.",
@@ -195,7 +229,7 @@ class FederateConfig(_TrainSection, Section):
     dp_noise: Annotated[float, Field(gt=0, le=1e6)] | None = option(
         None,
         "Differential privacy: standard deviation of the noise on the sum of a round's updates, in clips. "
-        "Every client then has the same weight.",
+        "Every client then has the same weight. With --secure-aggregation the clients add the noise.",
         TRUST,
         shown="no privacy",
     )
@@ -327,6 +361,11 @@ class FederateConfig(_TrainSection, Section):
         given = {entry.name: getattr(self, entry.name) for entry in fields(TrainOptions)}
         own = {key: value for key, value in training_defaults(self.model).items() if given[key] is None}
         return TrainOptions(**{**given, **own})
+
+    @property
+    def by_modality(self) -> bool:
+        """True if each modality does its own rounds."""
+        return self.rounds_by == "modality" or self.asynchronous
 
     @property
     def style_stays(self) -> bool:

@@ -15,9 +15,15 @@ from flames_cli.fed.final_model import ACTION as KEEP
 from flames_cli.fed.final_model import pack_stored, unpack_final_model
 from flames_cli.fed.final_report import ACTION, pack_final
 from flames_cli.fed.messages import TrainRequest, pack_profile, pack_report, unpack_task
-from flames_cli.fed.node import Declined, NodeSettings, read_profile, settings_of
+from flames_cli.fed.node import Declined, NodeSettings, client_name, read_profile, settings_of
 from flames_cli.fed.node_log import NodeLog, say
-from flames_cli.fed.secure.client import ClientSession, answer_keys, mask_report, report_factor
+from flames_cli.fed.secure.client import (
+    ClientSession,
+    answer_keys,
+    check_noise,
+    mask_report,
+    own_part,
+)
 from flames_cli.fed.secure.final_vector import mask_final
 from flames_cli.fed.secure.messages import KEYS, SHARES, UNMASK, Part, has_part, read_part
 from flames_cli.fed.secure.node import check_plain, identity_of, say_members, say_opened
@@ -88,7 +94,7 @@ def _answer(context: Context, work: Callable[[NodeSettings], Message]) -> Messag
 
 
 def _files(settings: NodeSettings, run: str) -> SecureFiles:
-    return SecureFiles(client_state_folder(settings, run, read_profile(settings).client))
+    return SecureFiles(client_state_folder(settings, run, client_name(settings)))
 
 
 def _open_session(message: Message, settings: NodeSettings) -> Message:
@@ -147,10 +153,13 @@ def _train(message: Message, settings: NodeSettings, cache: DatasetCache, on_eve
         on_event(Noted(f"client {profile.client}: {note}"))
 
     session = _begin_sum(message, settings, "round", task.request)
-    factor_of = partial(report_factor, session.terms) if session else None
-    own = with_own_weights(task, settings, profile.client, on_note)
+    if session:
+        check_noise(session.terms, task.request.clip)
+        log.describe_noise(session.terms.noise, session.terms.clip)
+    stored = partial(own_part, session) if session else None
+    own = with_own_weights(task, settings, profile.client)
     watch = Watch(on_step, on_note)
-    report, coded, save_state = train_client(own, settings, profile, cache, watch, factor_of)
+    report, coded, save_state = train_client(own, settings, profile, cache, watch, stored)
     reply = (
         mask_report(session, report, profile, message, task.weights)
         if session
@@ -171,7 +180,7 @@ def _evaluate(message: Message, settings: NodeSettings, cache: DatasetCache) -> 
     log = NodeLog(settings, message, task.request)
     # The request is that of the next round, whose training would begin with this model.
     after = task.request.round - 1
-    own = with_final_model(task, settings, profile.client, after, partial(say, settings))
+    own = with_final_model(task, settings, profile.client, after)
     report = evaluate_client(own, settings, profile, cases)
     log.end_evaluation(report)
     return pack_evaluation(report, message)
@@ -185,7 +194,7 @@ def _examine(message: Message, settings: NodeSettings, cache: DatasetCache) -> M
     log = NodeLog(settings, message, task.request)
     profile = read_profile(settings)
     session = _begin_sum(message, settings, "final", task.request)
-    own = with_own_weights(task, settings, profile.client, partial(say, settings))
+    own = with_own_weights(task, settings, profile.client)
     report = report_on_final_models(own, settings, profile, cache)
     if session:
         chosen = begun_with(own, report.choice) if report.choice else {}

@@ -15,6 +15,7 @@ from flames_cli.fed.participation import ALL_AT_ONCE, Participation
 from flames_cli.fed.plan import Plan
 from flames_cli.fed.server_delivery import Delivery
 from flames_cli.fed.server_final_pass import FinalPass
+from flames_cli.fed.virtual_clock import VirtualClock
 
 Save = Callable[[State, dict[str, Any]], None]
 """save(state, record), called after every round."""
@@ -83,3 +84,5 @@ class Federation:
     """States of the modalities, each of which does its own rounds; None: all do their rounds together."""
     plugins: Mapping[str, str] = field(default_factory=dict)
     """Packages whose plug-ins every node needs, name → version; empty if the nodes are in this process."""
+    clock: VirtualClock | None = None
+    """Clock of an asynchronous simulation; None: real nodes, or rounds in step."""

@@ -14,6 +14,7 @@ from flames_cli.core.federated.choice import Choice, Prior
 from flames_cli.core.federated.coding import Coded
 from flames_cli.core.federated.reports import Report
 from flames_cli.core.federated.secure_blend import WEIGHINGS
+from flames_cli.core.federated.summed_preferences import N_PARTS
 from flames_cli.core.federated.wire import check_wire
 from flames_cli.core.imaging.preparation import NOT_KNOWN, Preparation
 from flames_cli.errors import FlamesError
@@ -141,14 +142,18 @@ class TrainRequest:
 
 @dataclass(frozen=True, slots=True)
 class SumNote:
-    """Facts with which a client makes its own model from M, which travels as the task's weights: the sum of
-    its last accepted round (`secure_blend.personalise`)."""
+    """Facts with which a client makes its own model from a sum, whose words travel as the task's weights: the
+    sum of its last accepted round (`secure_blend.personalise`)."""
 
     round: int
+    session: str
+    """Identifier of the session of the sum, whose key reads it."""
     total: float
     """T, the sum of the clients' factors."""
     clients: int
     """Number of clients in the sum."""
+    preferences: tuple[float, ...] = ()
+    """Sums of the clients' results with candidates, if they choose (`summed_preferences`); else empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +174,7 @@ class TrainTask:
     prior: Prior | None = None
     """Knowledge before the choice, if the client chooses."""
     sum: SumNote | None = None
-    """If the client makes its own model: `weights` are the mean M of a secure sum, and not a model."""
+    """If the client makes its own model: `weights` are the words of a secure sum, and not a model."""
 
 
 def pack_profile(profile: Profile, query: Message) -> Message:
@@ -249,7 +254,7 @@ def pack_task(
     if task.prior:
         content[CHOICE] = pack_prior(task.prior)
     if task.sum:
-        content[SUM] = ConfigRecord(asdict(task.sum))
+        content[SUM] = ConfigRecord({**asdict(task.sum), "preferences": list(task.sum.preferences)})
     add_arrays(content, task.request.wire_dtype, parts)
     return Message(content, node_id, kind, ttl=LIFETIME_S, group_id=str(task.request.round))
 
@@ -282,9 +287,13 @@ def _unpack_sum(message: Message) -> SumNote | None:
     found = config_of(message, SUM)
     round_, clients = read_integer(found["round"], "round"), read_integer(found["clients"], "clients")
     total = read_number(found["total"], "total")
+    results = found["preferences"]
+    if not isinstance(results, list) or len(results) not in (0, N_PARTS):
+        raise ValueError(f"it names sums of results that are not {N_PARTS} numbers")
+    preferences = tuple(read_number(value, "preferences") for value in results)
     if round_ < 1 or clients < 2 or not 0 < total < math.inf:
         raise ValueError(f"it names a sum of {clients} clients with the total {total:g}, expected 2 or more")
-    return SumNote(round_, total, clients)
+    return SumNote(round_, str(found["session"]), total, clients, preferences)
 
 
 def flatten_request(request: TrainRequest) -> dict[str, Any]:

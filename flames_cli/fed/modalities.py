@@ -5,7 +5,7 @@ All modalities share one thread: while one of them waits for its nodes, the othe
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from flwr.serverapp import Grid
@@ -13,31 +13,18 @@ from flwr.serverapp import Grid
 from flames_cli.core.federated.modalities import merge_states
 from flames_cli.core.federated.reports import State
 from flames_cli.errors import FlamesError
+from flames_cli.fed.asynchronous.versions import Versions
 from flames_cli.fed.events import Event, FederationStarted, ModalityDone, RoundDone
 from flames_cli.fed.federation import Federation
 from flames_cli.fed.joined import JoinedClients
 from flames_cli.fed.messages import Profile
+from flames_cli.fed.modality_run import ModalityRun
 from flames_cli.fed.modality_states import ModalityStates
 from flames_cli.fed.participation import draw_clients
 from flames_cli.fed.plan import Plan, with_model_groups
 from flames_cli.fed.roster import Roster
 from flames_cli.fed.rounds import run_round
 from flames_cli.fed.waiting import GO_ON, Work, together
-
-
-@dataclass(frozen=True, slots=True)
-class ModalityRun:
-    """A modality's part of a run."""
-
-    modality: str
-    grid: Grid
-    federation: Federation
-    """The federation, whose results are those of this modality."""
-    roster: Roster
-
-    def known(self) -> list[Profile]:
-        """Return the profiles of this modality's clients that have joined so far, sorted by name."""
-        return [profile for profile in self.roster.known if profile.modality == self.modality]
 
 
 def run_by_modality(
@@ -109,6 +96,8 @@ class _Run:
     def _do_rounds(self, run: ModalityRun, state: State) -> Work[State]:
         """Do the rounds of a modality after `state`, and return its last state."""
         plan, participation = run.federation.plan, run.federation.participation
+        if plan.algorithm.buffering:
+            return (yield from Versions(run, state, self._note_joined).make_all())
         for round_ in range(state.round + 1, plan.rounds + 1):
             clients = yield from run.roster.wait_for_clients(round_, run.modality)
             self._note_joined()

@@ -47,6 +47,14 @@ class NodeLog:
             f"{self._round} (run {self._request.run_name}): training on {_images(profile.n_train)}",
         )
 
+    def describe_noise(self, noise: float, clip: float) -> None:
+        """Log the noise that this node adds; nothing without noise."""
+        if noise and self._request.round == 1:
+            say(
+                self._settings,
+                f"  noise {noise:g}, clip {clip:g}: this node adds its share of the noise",
+            )
+
     def end_training(self, report: Report, reply: Message) -> None:
         """Log the result of a round, and what comes next."""
         is_last = self._request.round == self._request.rounds

@@ -1,4 +1,4 @@
-"""Reading of a client's report at the server: it must fit what its client was asked and what it joined with."""
+"""Reading of a client's report at the server: it must fit what was asked and what the client joined with."""
 
 from dataclasses import dataclass
 from functools import partial

@@ -129,7 +129,7 @@ class Roster:
         return Terms(
             seconds=self._participation.round_timeout_s,
             in_flight=self._participation.in_flight,
-            on_sent=self._note_sent,
+            on_sent=self.note_sent,
             on_arrival=on_arrival,
             is_lost=self.is_lost,
             pace=self._pace,
@@ -153,7 +153,8 @@ class Roster:
         """True if all nodes must join and one of them has not sent its profile yet."""
         return self._participation.all_must_join and bool(self._queries)
 
-    def _note_sent(self, node: int, number: str) -> None:
+    def note_sent(self, node: int, number: str) -> None:
+        """Note that the message with this number was sent to a node, which is busy until it replies."""
         self._busy[node] = number
         self._started[node] = self._seen.get(node, "")
 

@@ -315,8 +315,10 @@ class _Reader:
                     group=str(one["group"]),
                     round=int(one["round"]),
                     clients=tuple(str(client) for client in one["clients"]),
-                    mean=self._read(one["file"]),
+                    words=self._read(one["file"]),
+                    session=str(one["session"]),
                     total=float(one["total"]),
+                    preferences=tuple(map(float, one.get("preferences", ()))),
                 )
                 for one in self._index.get("sums", [])
             )

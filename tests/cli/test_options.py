@@ -46,7 +46,7 @@ export, predict and report draw nothing."""
 COLLECTED = {
     *("datasets", "raw", "window", "split", "hold_out_site", "lr", "model_options", "small", "labels"),
     *("keep_columns", "on", "local_epochs", "min_clients", "seeds", "runs", "metrics", "formats", "track"),
-    *("plugins", "clients"),
+    *("plugins", "clients", "slow"),
     *("inputs", "models"),
     *("compare", "augmentations"),
 }

@@ -8,6 +8,7 @@ import numpy as np
 from flwr.app import Context, Message, MessageType
 from flwr.clientapp import ClientApp
 
+from flames_cli.core.federated.buffering import Buffering
 from flames_cli.core.federated.choice import Choice
 from flames_cli.core.federated.reports import Report
 from flames_cli.core.rng import derive_rng
@@ -22,6 +23,7 @@ from flames_cli.fed.participation import ALL_AT_ONCE
 from flames_cli.fed.plan import Plan
 from flames_cli.fed.server import make_server_app
 from flames_cli.fed.server_delivery import Delivery
+from flames_cli.fed.virtual_clock import VirtualClock
 
 SIZE = 8
 
@@ -126,6 +128,8 @@ def run_federation(
     pace: Pace = USUAL_PACE,
     by_modality: Callable[..., ModalityStates] | None = None,
     delays: Mapping[str, int] | None = None,
+    buffering: Buffering | None = None,
+    clock: VirtualClock | None = None,
     **plan: Any,
 ) -> Watched:
     """Run a federation of stub clients, one for each profile, on the inline engine; return what passed.
@@ -133,7 +137,8 @@ def run_federation(
     `train(request, weights, profile)` returns a Report. `describe` and `answer` (a profile or a report, and
     the message → the reply) replace the functions that pack replies; `keep` (message, profile → reply) stores
     a final model. `nodes` gives the numbers of the nodes. With `by_modality`, such as ModalityStates, each
-    modality does its own rounds. The clients in `delays` reply after that many pulls.
+    modality does its own rounds. The clients in `delays` reply after that many pulls. With `buffering`, which
+    needs `by_modality`, clients do not wait for each other; in a simulation `clock` decides their order.
     """
     of_node = dict(zip(nodes or range(2, 2 + len(profiles)), profiles, strict=True))
     seen = watched or Watched()
@@ -185,7 +190,7 @@ def run_federation(
     }
     states = by_modality(save) if by_modality else None
     made = Federation(
-        Plan(get_algorithm(algorithm), rounds, **options),
+        Plan(replace(get_algorithm(algorithm), buffering=buffering), rounds, **options),
         save,
         resumed,
         on_event or seen.events.append,
@@ -197,6 +202,7 @@ def run_federation(
         delivery=delivery,
         save_clients=lambda profiles: seen.joined.append(list(profiles)),
         by_modality=states,
+        clock=clock,
     )
     server = make_server_app(lambda _: made)
     contexts = make_contexts({node: {} for node in of_node})

@@ -34,13 +34,22 @@ class Arrival:
 class Buffer:
     """Reports that arrived after the newest version, in the order of their arrival."""
 
-    def __init__(self, state: State, algorithm: Algorithm, entries: Entries, settings: RoundSettings) -> None:
-        """Prepare an empty buffer after the version `state`, of an algorithm with `buffering`."""
+    def __init__(
+        self,
+        state: State,
+        algorithm: Algorithm,
+        entries: Entries,
+        settings: RoundSettings,
+        largest: int | None = None,
+    ) -> None:
+        """Prepare an empty buffer after the version `state`, for an algorithm with `buffering`; `largest` is
+        the largest number of reports that it waits for."""
         self._state = state
         self._algorithm = algorithm
         self._entries = entries
         self._settings = settings
         self._buffering = algorithm.buffering or Buffering(1)
+        self._largest = largest
         self._checks = OpenRound(state, algorithm, entries, settings)
         self._progress = state.progress or Progress()
         self.arrivals: list[Arrival] = []
@@ -48,7 +57,7 @@ class Buffer:
     @property
     def is_full(self) -> bool:
         """True if the reports suffice for the next version."""
-        return len(self.arrivals) >= self._buffering.size
+        return len(self.arrivals) >= min(self._buffering.size, self._largest or self._buffering.size)
 
     def add(self, report: Report, training: Training, start: Load) -> str | None:
         """Add the report on `training`, which began with the weights `start`; return why it cannot be used,

@@ -65,6 +65,8 @@ class Report:
     """Round of the training, from 1; 0: not stated."""
     choice: Choice | None = None
     """The client's choice of its start (flames-adaptive)."""
+    preference: Preference | None = None
+    """The client's record with this choice, which it stores itself with secure aggregation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +99,14 @@ class OpenedSum:
     round: int
     clients: tuple[str, ...]
     """Clients whose reports are in the sum."""
-    mean: Weights
-    """M = S / T by shared entry, in the form of `sum_layout.to_stored`."""
+    words: Weights
+    """S by shared entry, under the mask of the group: only the clients can read it."""
+    session: str
+    """Identifier of the session of the sum, whose key reads it."""
     total: float
     """T, the sum of the clients' factors."""
+    preferences: tuple[float, ...] = ()
+    """Sums of the clients' results with candidates (`summed_preferences`); empty: they do not choose."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,14 @@ def scored_parts(record: Record) -> list[Record]:
     return [one for one in entries if isinstance(one, dict) and "client" in one]
 
 
+def received_round(record: Record, part: Record) -> int:
+    """Return the round whose models an entry's `received_…` numbers are of: the one before, or without rounds
+    in step the one with whose models the client began."""
+    before = int(record["round"]) - 1
+    began = part.get("began")
+    return began if type(began) is int and 0 <= began <= before else before
+
+
 def group_label(group: str) -> str:
     """Return the name of the clients of a model together."""
     return f"model {group}"

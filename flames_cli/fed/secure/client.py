@@ -12,6 +12,7 @@ import numpy as np
 from flwr.app import Message
 
 from flames_cli.arrays import Weights
+from flames_cli.core.federated import summed_preferences
 from flames_cli.core.federated.distributed_noise import add_noise, clipped_update
 from flames_cli.core.federated.pooled_numbers import to_parts
 from flames_cli.core.federated.reports import Report, find_not_finite
@@ -31,8 +32,9 @@ from flames_cli.fed.secure.messages import (
     read_part,
     reply_with,
 )
+from flames_cli.fed.secure.own_model import FACTOR, GROUP_KEY, SESSION_ID
 from flames_cli.fed.secure.terms import SumTerms, round_layout
-from flames_cli.secagg import Advert, Dealt, Participant, Session
+from flames_cli.secagg import Advert, Dealt, Participant, Session, add_group_mask
 from flames_cli.secagg.fixed_point import Words
 from flames_cli.secagg.random_words import RandomWords
 from flames_cli.store.secure_sessions import Opened, SecureFiles
@@ -179,6 +181,8 @@ class ClientSession:
             at += values.size
         if add_to:
             add_to(words, layout, self)
+        for name, part in layout.hidden(words):
+            add_group_mask(part, self.participant.group_key, name)
         self.participant.mask(words)
         self.save()
         return words
@@ -202,6 +206,20 @@ class ClientSession:
         self.files.add_opened(terms.purpose, session.round, opened)
         self.files.delete_session()
         return reply_with(Part(part.session, part.run, {OPENING: opening.to_bytes()}), message)
+
+
+def check_noise(terms: SumTerms, clip: float) -> None:
+    """Check that a training request with this clipping norm (0: no privacy) fits the terms of the sum.
+
+    Raises:
+        Declined: it does not.
+    """
+    if terms.clip != clip:
+        raise Declined(
+            f"its request is for an update clipped to {clip:g}, its session for a sum of updates clipped to "
+            f"{terms.clip:g} with noise {terms.noise:g} (0: none), expected the same in both; ask who runs "
+            "the server"
+        )
 
 
 def check_finite(weights: Weights) -> None:
@@ -240,6 +258,18 @@ def factor_of(terms: SumTerms, n_examples: int, n_steps: int = 0) -> float:
         raise Declined(f"{error}; its images have changed since it joined: restart its node") from error
 
 
+def own_part(session: ClientSession, report: Report) -> Weights:
+    """Return what a client stores with its own report: its factor in the sum, and the key of the group with
+    the session to which it belongs.
+
+    Raises:
+        Declined: the factor would not be above 0 and at most 1.
+    """
+    factor = np.array(report_factor(session.terms, report))
+    key = np.frombuffer(session.participant.group_key, np.uint8)
+    return {FACTOR: factor, GROUP_KEY: key, SESSION_ID: np.frombuffer(session.session.id, np.uint8)}
+
+
 def mask_report(
     session: ClientSession, report: Report, profile: Profile, message: Message, start: Weights
 ) -> Message:
@@ -258,5 +288,7 @@ def mask_report(
         update = clipped_update(report.weights, start, terms.clip)
         return session.report(session.mask(layout, update, 1.0, (), add_share), profile, message)
     numbers = to_parts(report.metrics, terms.images)
+    if terms.choosing:
+        numbers += summed_preferences.to_parts(report.preference)
     words = session.mask(layout, report.weights, report_factor(terms, report), numbers)
     return session.report(words, profile, message)

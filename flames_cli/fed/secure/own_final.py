@@ -4,14 +4,13 @@ In the pass after the last round a client stores what it has found: BatchNorm's 
 or all entries of the model that it has chosen. Its evaluation and its stored model take these entries.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 
 from flames_cli.arrays import Weights
 from flames_cli.fed.client_state import FINAL, client_state_folder
 from flames_cli.fed.messages import TrainRequest, TrainTask
 from flames_cli.fed.node import NodeSettings
-from flames_cli.fed.secure.own_model import with_own_weights
+from flames_cli.fed.secure.own_model import find_expected, with_own_weights
 from flames_cli.store.client_state import load_client_state_of, save_client_state
 
 STORED_PASSES = 16
@@ -31,9 +30,7 @@ def save_final_entries(settings: NodeSettings, request: TrainRequest, client: st
     save_client_state(folder, request.round, {FINAL: entries}, STORED_PASSES)
 
 
-def with_final_model(
-    task: TrainTask, settings: NodeSettings, client: str, round_: int, on_note: Callable[[str], None]
-) -> TrainTask:
+def with_final_model(task: TrainTask, settings: NodeSettings, client: str, round_: int) -> TrainTask:
     """Return `task` with the weights of the client's own model after `round_`, if no server has it.
 
     Raises:
@@ -41,7 +38,11 @@ def with_final_model(
     """
     if not task.request.secure:
         return task
-    own = with_own_weights(task, settings, client, on_note)
+    own = with_own_weights(task, settings, client)
+    if task.sum and own.prior:
+        state = client_state_folder(settings, task.request.run, client)
+        expected = find_expected(state, task.sum, task.weights)
+        own = replace(own, weights=expected, blend=None, prior=None)
     folder = client_state_folder(settings, task.request.run, client) / FINAL
     stored = load_client_state_of(folder, round_) or {}
     known = {name: array for name, array in stored.get(FINAL, {}).items() if name in own.weights}

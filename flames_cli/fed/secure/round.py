@@ -9,7 +9,7 @@ import psutil
 from flwr.app import Message
 from flwr.serverapp import Grid
 
-from flames_cli.core.federated.pooled_numbers import pool
+from flames_cli.core.federated.pooled_numbers import NAMES, pool
 from flames_cli.core.federated.reports import RoundResult, State
 from flames_cli.core.federated.secure_blend import INVERSE, apply_sums, weighing_of
 from flames_cli.errors import FlamesError
@@ -68,7 +68,9 @@ def run_secure_round(
     )
     images = {group.name: group.terms.images for group in groups}
     pooled = {
-        group: {"clients": len(names)} if private else pool(list(sums.numbers), len(names), images[group])
+        group: {"clients": len(names)}
+        if private
+        else pool(list(sums.numbers[: len(NAMES)]), len(names), images[group])
         for group, (names, sums) in outcome.sums.items()
     }
     record = _record(round_, clients, result, outcome, pooled, time.monotonic() - started)
@@ -110,6 +112,7 @@ def terms_of(plan: Plan, profiles: list[Profile]) -> SumTerms:
         images=1 if privacy else max(1, *(one.n_val for one in profiles)),
         noise=privacy.noise if privacy else 0.0,
         clip=privacy.clip if privacy else 0.0,
+        choosing=plan.algorithm.clients_choose,
     )
 
 

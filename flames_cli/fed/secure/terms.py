@@ -13,6 +13,7 @@ from flames_cli.core.federated.distributed_noise import NoiseShares, private_ent
 from flames_cli.core.federated.pooled_numbers import NAMES
 from flames_cli.core.federated.secure_blend import INVERSE, WEIGHINGS, Weighing
 from flames_cli.core.federated.sum_layout import SumLayout
+from flames_cli.core.federated.summed_preferences import N_PARTS
 from flames_cli.secagg.fixed_point import FixedPoint
 from flames_cli.store.files.parse import parse_json
 
@@ -43,12 +44,15 @@ class SumTerms:
     """Noise multiplier Z of the noise that the clients add in shares; 0: none."""
     clip: float = 0.0
     """Clipping norm C of their updates; 0: the weights themselves are in the sum."""
+    choosing: bool = False
+    """True if the clients choose among candidates, whose results are in the sum (`summed_preferences`)."""
 
     def __post_init__(self) -> None:
         known = self.purpose in PURPOSES and self.weighing in WEIGHINGS
         counts = (self.reference, self.images)
         known &= all(isfinite(one) and one >= 0 for one in (self.noise, self.clip))
         known &= (self.noise > 0) == (self.clip > 0) and (not self.noise or self.weighing == "uniform")
+        known &= type(self.choosing) is bool
         if not known or not all(type(one) is int and 1 <= one <= LARGEST_COUNT for one in counts):
             raise ValueError("its terms have values of another release; install the same version everywhere")
 
@@ -97,4 +101,5 @@ def round_layout(shared: Weights, terms: SumTerms) -> SumLayout:
     """
     if terms.private:
         return SumLayout.of(private_entries(shared), with_plain=False, n_numbers=0)
-    return SumLayout.of(shared, terms.weighing == INVERSE, len(NAMES))
+    results = N_PARTS if terms.choosing else 0
+    return SumLayout.of(shared, terms.weighing == INVERSE, len(NAMES) + results)

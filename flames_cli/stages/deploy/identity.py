@@ -7,13 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from flames_cli.errors import FlamesError
+from flames_cli.secagg.session import FEWEST
 from flames_cli.stages.deploy.check_files import check_private
 from flames_cli.stages.deploy.findings import Finding, ok, problem, problem_of, warning
 from flames_cli.store.deployment.folders import Site, check_peers, write_site
 from flames_cli.store.deployment.identity import ensure_identity, identity_text
-
-SMALLEST_SUM = 3
-"""Smallest number of clients in a secure sum: of two clients, each would know the other's weights."""
 
 NO_PEERS = (
     "no other site's identity is pinned: with secure aggregation, a dishonest server could give this site "
@@ -105,10 +103,10 @@ def _check_peers(site: Site) -> Finding:
                 f"secure-aggregation is required, and {NO_PEERS}", "pin them with `flames deploy pin`"
             )
         return ok("no other site's identity is pinned (`flames deploy pin`)")
-    if len(site.peers) + 1 < SMALLEST_SUM:
+    if len(site.peers) + 1 < FEWEST:
         return problem(
             f"the identity of {', '.join(site.peers)} alone is pinned, and a secure sum has "
-            f"{SMALLEST_SUM} clients or more",
+            f"{FEWEST} clients or more",
             "pin the other sites with `flames deploy pin`, or remove this pin with its option --remove",
         )
     return ok(

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from flames_cli.config import FederateConfig
 from flames_cli.core.federated.best_round import score_rounds
-from flames_cli.core.federated.round_parts import Record, has_groups, scored_parts
+from flames_cli.core.federated.round_parts import Record, has_groups, received_round, scored_parts
 from flames_cli.fed.events import Event, Noted, OnEvent, RoundDone
 from flames_cli.report.learning_curves import LearningCurves, Point, draw_learning_curves, make_band
 from flames_cli.stages.rounds import read_passes, read_run_rounds
@@ -98,19 +98,24 @@ def collect_dice(lines: Sequence[Record], final: Record | None = None) -> dict[s
 
     `final`, the reports on the final models, gives the point after the last round.
     """
-    done = [(line["round"] - 1, scored_parts(line), "received_val_dice") for line in lines]
+    done = [
+        (received_round(line, part), [part], "received_val_dice")
+        for line in lines
+        for part in scored_parts(line)
+    ]
     if final:
         done.append((final["round"], scored_parts(final), "val_dice"))
     return _collect(done)
 
 
 def _collect(entries: Iterable[tuple[int, Sequence[Record], str]]) -> dict[str, list[Point]]:
-    found: dict[str, list[Point]] = {}
+    found: dict[str, dict[int, float]] = {}
     for number, clients, name in entries:
         for client in clients:
             if client.get(name) is not None:
-                found.setdefault(client["client"], []).append((number, client[name]))
-    return found
+                # Without rounds in step, a client may train the models of the same round twice.
+                found.setdefault(client["client"], {})[number] = client[name]
+    return {client: list(points.items()) for client, points in found.items()}
 
 
 def _dice_of(record: Record) -> dict[str, float]:

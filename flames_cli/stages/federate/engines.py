@@ -25,6 +25,7 @@ from flames_cli.flower.flwr_command import find_superlink
 from flames_cli.learn.devices import count_gpus, use_gpu
 from flames_cli.stages.deploy.foreground import interrupted_by_signals
 from flames_cli.stages.deploy.run_status import describe_runs
+from flames_cli.stages.federate.asynchronous_options import clock_of
 from flames_cli.stages.federate.busy_server import describe_other_runs
 from flames_cli.stages.federate.modality_files import open_modalities
 from flames_cli.stages.federate.node_plugins import require_allowed
@@ -120,6 +121,7 @@ def _run_inline(made: Prepared, on_event: OnEvent) -> None:
         on_event=on_event,
         participation=participation,
         noise_secret=secret,
+        clock=clock_of(made.config),
         note_opening=partial(note_opening, made.run.openings),
     )
     contexts = make_contexts(dict(enumerate(made.nodes, FIRST_NODE)))

@@ -41,7 +41,7 @@ ALL_ROUNDS = 10**9
 
 def open_modalities(run: RunFolder, config: FederateConfig, spool: Spool) -> "ModalityFiles | None":
     """Return the states of the modalities in `run`'s folder; None if the rounds are in step."""
-    return ModalityFiles(run, config, spool) if config.rounds_by == "modality" else None
+    return ModalityFiles(run, config, spool) if config.by_modality else None
 
 
 class ModalityFiles(ModalityStates):
@@ -68,6 +68,7 @@ class ModalityFiles(ModalityStates):
         for modality in list_modalities(run):
             folder = modality_folder(run, modality)
             if not list_rounds(folder.checkpoints):
+                self.newest[modality] = State(self.combined, {})  # it has begun its first round
                 continue
             self.newest[modality] = load_state(folder.checkpoints, mapped=True)
             # A process that died may have left the line of a round whose checkpoint is missing.
@@ -76,13 +77,21 @@ class ModalityFiles(ModalityStates):
                 if record["round"] > self.combined:
                     self._records.setdefault(record["round"], {})[modality] = record
 
+    def take_part(self, modality: str) -> State:
+        """Return the state from which `modality` continues.
+
+        Its folder exists from now on: a process that continues the run waits for this modality, too.
+        """
+        folder = modality_folder(self._run, modality)
+        with raising_not_written(folder.path):
+            folder.path.mkdir(parents=True, exist_ok=True)
+        return super().take_part(modality)
+
     def _store(self, modality: str, state: State, record: Record) -> None:
         folder = modality_folder(self._run, modality)
         if self._writing:
             self._spool.wait(self._writing)
         # In this order: a line without its checkpoint is deleted, and its round is repeated.
-        with raising_not_written(folder.path):
-            folder.path.mkdir(parents=True, exist_ok=True)
         append_round(folder.rounds, record)
         last = self._last.setdefault(modality, LastFiles())
         self._hand_over(partial(save_state, folder.checkpoints, state, ALL_ROUNDS, last=last))

@@ -25,6 +25,7 @@ from flames_cli.learn.models.probing import probe_model
 from flames_cli.learn.models.smallest_batch import smallest_batch
 from flames_cli.learn.plugin_losses import probe_loss
 from flames_cli.learn.train_options import TrainOptions
+from flames_cli.stages.federate.asynchronous_options import buffering_of, check_asynchronous
 from flames_cli.stages.federate.secure_options import check_options
 from flames_cli.stages.federate.swarm import topology_of
 
@@ -67,6 +68,7 @@ def choose_algorithm(config: FederateConfig) -> Algorithm:
             f"got {config.aggregation}; choose one of them, or leave it out"
         )
     check_options(config, algorithm)
+    check_asynchronous(config, algorithm)
     check_rounds_by(config, algorithm)
     chosen = replace(
         algorithm,
@@ -75,6 +77,7 @@ def choose_algorithm(config: FederateConfig) -> Algorithm:
         ema=config.ema,
         aggregation=config.aggregation,
         bad_clients=config.bad_clients,
+        buffering=buffering_of(config),
     )
     privacy = choose_privacy(config)
     return replace(chosen, privacy=privacy, weight="uniform") if privacy else chosen

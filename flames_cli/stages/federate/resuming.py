@@ -57,6 +57,11 @@ BEFORE = {
     "freeze": "none",
     "clients": [],
     "secure_aggregation": False,
+    "asynchronous": False,
+    "buffer": 2,
+    "staleness": 0.5,
+    "slow": {},
+    "jitter": 0.1,
     "loss": "dice-focal",
     "augmentations": [],
     "rounds_by": "all",
@@ -111,7 +116,7 @@ def resume(run: RunFolder, config: FederateConfig, facts: dict[str, Any]) -> Res
     before = check_same_options(run, config, facts)
     made = before.get("run", {})
     remove_leftovers(run.path)
-    by_modality = config.rounds_by == "modality"
+    by_modality = config.by_modality
     if not list_rounds(run.checkpoints):
         _check_nothing_lost(run)
         if not (by_modality and has_rounds(run)):

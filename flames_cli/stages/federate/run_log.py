@@ -157,6 +157,10 @@ def describe_round(record: Record, private: bool) -> str:
         parts.append(f"{len(record['accepted'])} of {len(record['clients'])} reports accepted")
     if unchanged := record["unchanged_groups"]:
         parts.append(f"unchanged models: {', '.join(unchanged)}")
+    if "clock_seconds" in record:
+        stale = [one for client in record["clients"] for one in client.get("staleness", ())]
+        parts.append(f"{record['clock_seconds']:.1f} s since the start by its clock")
+        parts.append(f"staleness up to {max(stale, default=0)}")
     parts += [f"{record[key] / 2**20:.2f} MiB {way}" for key, way in WAYS.items()]
     if "epsilon" in record:
         parts.append(f"epsilon {record['epsilon']} (delta {record['delta']:g})")

@@ -6,6 +6,7 @@ from flames_cli.config import FederateConfig, check_section
 from flames_cli.fed.engines import ENGINES
 from flames_cli.fed.federation import Federation
 from flames_cli.fed.jobs import Job, make_job_server_app
+from flames_cli.stages.federate.asynchronous_options import clock_of
 from flames_cli.stages.federate.modality_files import open_modalities
 from flames_cli.stages.federate.node_plugins import needed_packages
 from flames_cli.stages.federate.planning import make_plan
@@ -59,6 +60,7 @@ def open_job(job: Job) -> Federation:
         save_evaluations=tests,
         delivery=make_delivery(run, config) if real else None,
         noise_secret=secret,
+        clock=clock_of(config),
         note_opening=partial(note_opening, run.openings),
         plugins=needed_packages(config, plan.algorithm) if real else {},
     )

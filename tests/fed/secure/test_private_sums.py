@@ -10,7 +10,9 @@ from scipy.stats import kstest
 from flames_cli.core.federated.algorithm import Privacy
 from flames_cli.core.federated.reports import Report
 from flames_cli.errors import FlamesError
+from flames_cli.fed.node import Declined
 from flames_cli.fed.privacy_accountant import privacy_spent
+from flames_cli.fed.secure.client import check_noise
 from flames_cli.fed.secure.terms import SumTerms
 from flames_cli.secagg.fixed_point import FIXED_POINTS
 from tests.support.federation import make_profile
@@ -138,6 +140,15 @@ def test_every_mean_can_be_private(algorithm, tmp_path):
 def test_noise_that_does_not_fit_ends_the_run_before_anybody_trains(tmp_path):
     with pytest.raises(FlamesError, match=r"gives each client noise of .* units"):
         run_private(tmp_path, privacy=Privacy(0.02, 1e-6, 1e-5), wire_dtype="fp16")
+
+
+def test_a_server_that_asks_for_another_clip_than_its_session_is_declined():
+    terms = SumTerms("run", noise=1.0, clip=0.5)
+    check_noise(terms, 0.5)
+    check_noise(SumTerms("run"), 0.0)
+    for other, clip in ((terms, 0.0), (terms, 0.6), (SumTerms("run"), 0.5)):
+        with pytest.raises(Declined, match="expected the same in both; ask who runs the server"):
+            check_noise(other, clip)
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,15 @@ import shutil
 import numpy as np
 import pytest
 
+from flames_cli.core.federated.summed_preferences import from_arrays
 from flames_cli.errors import FlamesError
+from flames_cli.fed.client_state import PREFERENCE
 from flames_cli.stages.export.making import list_models, make_client_model
 from flames_cli.stages.export.source_runs import read_source_run
 from flames_cli.stages.federate.stage import federate
 from flames_cli.stages.rounds import choose_round, load_round, read_run_rounds
 from flames_cli.store.checkpoint import load_state
+from flames_cli.store.client_state import load_client_state_of
 from flames_cli.store.runs import RunFolder
 from tests.support.once import make_once
 from tests.support.secure_runs import make_six
@@ -53,7 +56,7 @@ def assert_close(found, expected, atol=1e-5):
 
 
 @pytest.mark.federated
-@pytest.mark.parametrize("strategy", ["flames", "fedavg"])
+@pytest.mark.parametrize("strategy", ["flames", "flames-adaptive", "fedavg"])
 def test_every_client_uses_the_model_of_the_plain_run(pair, strategy):
     root = pair(strategy)
     (_, plain), (run, secure) = (loaded(root, name) for name in ("plain", "secure"))
@@ -119,7 +122,7 @@ def test_a_report_that_is_missing_on_this_machine_is_an_error_by_name(pair, tmp_
     (folder,) = run.clients.glob("*/busi-2")
     shutil.rmtree(folder / "round-00002")
     assert state.final_model_for("busi-1", "US", "US")
-    with pytest.raises(FlamesError, match="has no report of round 2, from which the own model"):
+    with pytest.raises(FlamesError, match=r"the report of round 2 is not in .*busi-2, expected it"):
         state.final_model_for("busi-2", "US", "US")
 
 
@@ -132,3 +135,17 @@ def test_models_that_never_left_their_sites_are_named_and_not_replaced_by_others
     assert list_models(source) == ["MRI", "US"]
     with pytest.raises(FlamesError, match="own model of client brats-1 has never left its site, since"):
         make_client_model(source, "brats-1")
+
+
+@pytest.mark.federated
+def test_clients_that_choose_have_the_results_of_the_plain_run_in_their_own_state(pair):
+    root = pair("flames-adaptive")
+    (_, plain), (run, secure) = (loaded(root, name) for name in ("plain", "secure"))
+    assert (secure.preferences, [len(one.preferences) for one in secure.sums]) == ({}, [5, 5])
+    for client, expected in plain.preferences.items():
+        (folder,) = run.clients.glob(f"*/{client}")
+        found = from_arrays(load_client_state_of(folder, 2)[PREFERENCE])
+        assert (found.n_examples, found.patients) == (expected.n_examples, expected.patients)
+        assert found.gains == pytest.approx(expected.gains, abs=1e-3)
+    for record in (root / "runs" / "secure" / "rounds.jsonl").read_text().splitlines():
+        assert not any(word in record for word in ("pick", "candidates"))

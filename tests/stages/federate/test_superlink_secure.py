@@ -16,8 +16,8 @@ from flames_cli.config import FederateConfig
 from flames_cli.errors import FlamesError
 from flames_cli.fed.client_state import OWN
 from flames_cli.fed.engines import inline
-from flames_cli.fed.events import ClientAsked, Event, Noted, RoundDone, Waiting
-from flames_cli.fed.messages import ARRAYS, unpack_report
+from flames_cli.fed.events import ClientAsked, Event, NodeRejected, Noted, RoundDone, Waiting
+from flames_cli.fed.messages import ARRAYS
 from flames_cli.fed.secure.messages import WORDS, unpack_masked
 from flames_cli.flower.processes import free_port
 from flames_cli.stages.deploy.identity import site_identity
@@ -29,6 +29,7 @@ from flames_cli.store.deployment.folders import Site, write_site
 from flames_cli.store.models import read_model
 from tests.support.asserts import assert_same, assert_same_state, without_timings
 from tests.support.cluster import SECONDS, Cluster, start_cluster
+from tests.support.packed import entries_in
 from tests.support.recorded import (
     Recorder,
     find_numbers,
@@ -130,9 +131,12 @@ def test_three_nodes_train_of_which_one_is_killed_and_the_server_sees_only_sums(
     losses = [one["train_loss"] for record in plain.records for one in record["clients"]]
     assert find_numbers(wire, losses) == []
     # The same search finds both where a server receives them.
-    reports = [unpack_report(reply) for reply in Recorder.kept if ARRAYS in reply.content]
+    reports = [
+        entries_in(reply.content[ARRAYS]) for reply in Recorder.kept if reply.metadata.message_type == "train"
+    ]
     seen = b"".join(message_to_proto(reply).SerializeToString() for reply in Recorder.kept)
-    assert all(find_weights(seen, report.weights) for report in reports)
+    assert len(reports) == 9
+    assert all(find_weights(seen, report) for report in reports)
     assert find_numbers(seen, losses) == losses
 
     replies = read_replies(three.root / "record")
@@ -147,8 +151,14 @@ def test_three_nodes_train_of_which_one_is_killed_and_the_server_sees_only_sums(
 
 
 def test_a_node_that_requires_secure_aggregation_declines_a_plain_run(three):
-    with pytest.raises(FlamesError, match="its owner takes part only in runs with secure aggregation, and"):
-        federate(between_nodes(three, "plain-between-nodes", secure=False, wait=10.0, rounds=1))
+    events: list[Event] = []
+    with pytest.raises(FlamesError, match="no client joined the federation"):
+        federate(
+            between_nodes(three, "plain-between-nodes", secure=False, wait=15.0, rounds=1), events.append
+        )
+    reasons = [event.reason for event in events if isinstance(event, NodeRejected)]
+    assert len(reasons) == 3
+    assert all("its owner takes part only in runs with secure aggregation" in reason for reason in reasons)
 
 
 def test_a_server_that_is_killed_continues_and_a_node_that_lies_in_its_shares_is_named(three):

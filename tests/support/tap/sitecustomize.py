@@ -9,11 +9,13 @@ The environment says what to do, and PYTHONPATH has this folder. FLAMES itself h
   type: before it answers, or after, before the reply is sent. The messages are counted over all processes of
   the node, so that the restarted one goes on.
 - LIE: the node changes the shares that it gives to the server.
+- SLOW: number of seconds by which every training of the node takes longer.
 """
 
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 
@@ -94,6 +96,20 @@ def killing(what, folder):
     return change
 
 
+def slowing(seconds):
+    """Return the change of an app that makes its trainings slower."""
+
+    def change(app):
+        def answer(message, context):
+            if message.metadata.message_type == "train":
+                time.sleep(seconds)
+            return app(message=message, context=context)
+
+        return answer
+
+    return change
+
+
 def lie():
     """Change the first byte of every share of a client's opening."""
     from flames_cli.secagg import Opening, Participant
@@ -124,6 +140,8 @@ def main():
             change_app(killing(what, Path(os.environ["COUNTS"])))
         if os.environ.get("LIE"):
             lie()
+        if seconds := os.environ.get("SLOW"):
+            change_app(slowing(float(seconds)))
 
 
 main()
