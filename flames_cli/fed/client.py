@@ -15,7 +15,7 @@ from flames_cli.fed.final_model import ACTION as KEEP
 from flames_cli.fed.final_model import pack_stored, unpack_final_model
 from flames_cli.fed.final_report import ACTION, pack_final
 from flames_cli.fed.messages import TrainRequest, pack_profile, pack_report, unpack_task
-from flames_cli.fed.node import Declined, NodeSettings, read_profile, settings_of
+from flames_cli.fed.node import Declined, NodeSettings, client_name, read_profile, settings_of
 from flames_cli.fed.node_log import NodeLog, say
 from flames_cli.fed.secure.client import (
     ClientSession,
@@ -94,7 +94,7 @@ def _answer(context: Context, work: Callable[[NodeSettings], Message]) -> Messag
 
 
 def _files(settings: NodeSettings, run: str) -> SecureFiles:
-    return SecureFiles(client_state_folder(settings, run, read_profile(settings).client))
+    return SecureFiles(client_state_folder(settings, run, client_name(settings)))
 
 
 def _open_session(message: Message, settings: NodeSettings) -> Message:

@@ -97,6 +97,15 @@ def settings_of(context: Context) -> NodeSettings:
     )
 
 
+def client_name(settings: NodeSettings) -> str:
+    """Return the name of the node's client, without reading more of its shards than that needs.
+
+    Raises:
+        FlamesError: the first shard cannot be read.
+    """
+    return settings.client or read_shard_summary(settings.shards[0]).name
+
+
 def read_profile(settings: NodeSettings) -> Profile:
     """Return the node's profile, read from its shards.
 
