@@ -6,10 +6,10 @@
     python benchmarks/private_means.py --workspace flames-workspace --noise 0 0.25 0.5 1 --rounds 25
 
 All shards of one modality are clients of `fedavg-modality` with equal weights. Each client makes one epoch of
-Adam from the server's model with the soft Dice loss, clips its update, encodes it in words of 64 bits, and adds
-its share of the noise by the code of `flames federate`. Masks are left out, since they cancel in the sum. The
-Dice is the mean over the images of the server's test set, which no client has, at a threshold of 0.5; the loss
-is over the same images.
+Adam from the server's model with the soft Dice loss, clips its update, encodes it in words of 64 bits, and
+adds its share of the noise by the code of `flames federate`. Masks are left out, since they cancel in the
+sum. The Dice is the mean over the images of the server's test set, which no client has, at a threshold of
+0.5; the loss is over the same images.
 """
 
 import argparse
