@@ -61,7 +61,7 @@ def examine_by_sums(
         for client in state.clients
         if client not in profiles
     }
-    parts, alone = _divide(plan, clients)
+    parts, alone = divide(plan, clients)
     missing |= {
         profile.client: f"a sum needs {FEWEST} clients of its model, and fewer are present"
         for _, profile in alone
@@ -69,7 +69,7 @@ def examine_by_sums(
     groups = [_session(plan, state, name, members, clients) for name, members in parts.items()]
     outcome = yield from open_sums(grid, roster, groups, request, state.round, on_event)
     reported = sorted(name for names, _ in outcome.sums.values() for name in names)
-    statistics, numbers = _assemble(plan, state, profiles, outcome, _largest_validation(clients))
+    statistics, numbers = assemble(plan, state, profiles, outcome, _largest_validation(clients))
     return FinalPass(
         state=replace(state, statistics=statistics),
         reports=[FinalReport(name, profiles[name].modality, state.round, 0) for name in reported],
@@ -78,7 +78,7 @@ def examine_by_sums(
     )
 
 
-def _divide(plan: Plan, clients: Clients) -> tuple[dict[str, Clients], Clients]:
+def divide(plan: Plan, clients: Clients) -> tuple[dict[str, Clients], Clients]:
     """Return the clients of each sum by its name, and the clients whose group is too small for one.
 
     The clients of a model of all clients are divided by modality, since it gets statistics for each, unless
@@ -119,7 +119,7 @@ def _expected(plan: Plan, state: State, group: str) -> Weights:
     return dict(sorted(statistics_of(shared).items())) if plan.reports_statistics else {}
 
 
-def _assemble(
+def assemble(
     plan: Plan, state: State, profiles: Mapping[str, Profile], outcome: Outcome, images: int
 ) -> tuple[FinalStatistics, dict[str, dict[str, float]]]:
     """Return the statistics of the server's models, and the numbers of each group's clients together."""
