@@ -40,8 +40,8 @@ def describe_privacy(gathered: Gathered) -> str:
     )
     place = " that the clients added" if config.secure_aggregation else ""
     return (
-        f"Differential privacy: {epsilon_spent(spent)} for each client, with noise {config.dp_noise:g}{place} "
-        f"and clip {config.dp_clip:g}. {NOT_COVERED}"
+        f"Differential privacy: {epsilon_spent(spent)} for each client, with noise "
+        f"{config.dp_noise:g}{place} and clip {config.dp_clip:g}. {NOT_COVERED}"
     )
 
 
