@@ -22,7 +22,7 @@ from flames_cli.fed.secure.client import (
     answer_keys,
     check_noise,
     mask_report,
-    report_factor,
+    own_part,
 )
 from flames_cli.fed.secure.final_vector import mask_final
 from flames_cli.fed.secure.messages import KEYS, SHARES, UNMASK, Part, has_part, read_part
@@ -156,10 +156,10 @@ def _train(message: Message, settings: NodeSettings, cache: DatasetCache, on_eve
     if session:
         check_noise(session.terms, task.request.clip)
         log.describe_noise(session.terms.noise, session.terms.clip)
-    factor_of = partial(report_factor, session.terms) if session else None
-    own = with_own_weights(task, settings, profile.client, on_note)
+    stored = partial(own_part, session) if session else None
+    own = with_own_weights(task, settings, profile.client)
     watch = Watch(on_step, on_note)
-    report, coded, save_state = train_client(own, settings, profile, cache, watch, factor_of)
+    report, coded, save_state = train_client(own, settings, profile, cache, watch, stored)
     reply = (
         mask_report(session, report, profile, message, task.weights)
         if session
@@ -180,7 +180,7 @@ def _evaluate(message: Message, settings: NodeSettings, cache: DatasetCache) -> 
     log = NodeLog(settings, message, task.request)
     # The request is that of the next round, whose training would begin with this model.
     after = task.request.round - 1
-    own = with_final_model(task, settings, profile.client, after, partial(say, settings))
+    own = with_final_model(task, settings, profile.client, after)
     report = evaluate_client(own, settings, profile, cases)
     log.end_evaluation(report)
     return pack_evaluation(report, message)
@@ -194,7 +194,7 @@ def _examine(message: Message, settings: NodeSettings, cache: DatasetCache) -> M
     log = NodeLog(settings, message, task.request)
     profile = read_profile(settings)
     session = _begin_sum(message, settings, "final", task.request)
-    own = with_own_weights(task, settings, profile.client, partial(say, settings))
+    own = with_own_weights(task, settings, profile.client)
     report = report_on_final_models(own, settings, profile, cache)
     if session:
         chosen = begun_with(own, report.choice) if report.choice else {}

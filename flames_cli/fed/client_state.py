@@ -24,8 +24,8 @@ RESIDUAL = "residual"
 """Part of the client's updates that reports in 8 bits left out (`core.federated.coding`)."""
 
 OWN, OWN_FACTOR = "own", "own_factor"
-"""The client's own report of a round with secure aggregation, and its factor in the sum, from which it makes
-its own model. They never leave the client."""
+"""The client's own report of a round with secure aggregation, and its factor in the sum with the key of the
+group, from which it makes its own model. They never leave the client."""
 
 PREFERENCE = "preference"
 """The client's record of its candidates (flames-adaptive with secure aggregation)."""

@@ -5,7 +5,6 @@ last round the server sends the model of the chosen round.
 """
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from flames_cli.arrays import Weights
@@ -60,7 +59,7 @@ def keep_final_model(
             f"the model that arrived has the checksum {found[:12]}…, the server states {model.sha256[:12]}…; "
             "run the same `flames federate` again at the server"
         )
-    own = with_final_model(task, settings, profile.client, request.round, partial(say, settings))
+    own = with_final_model(task, settings, profile.client, request.round)
     weights, validation = _complete(own, settings, profile, cache)
     info = describe_model(request, profile, model.why, validation)
     if not request.clip:

@@ -142,10 +142,12 @@ class TrainRequest:
 
 @dataclass(frozen=True, slots=True)
 class SumNote:
-    """Facts with which a client makes its own model from M, which travels as the task's weights: the sum of
-    its last accepted round (`secure_blend.personalise`)."""
+    """Facts with which a client makes its own model from a sum, whose words travel as the task's weights: the
+    sum of its last accepted round (`secure_blend.personalise`)."""
 
     round: int
+    session: str
+    """Identifier of the session of the sum, whose key reads it."""
     total: float
     """T, the sum of the clients' factors."""
     clients: int
@@ -172,7 +174,7 @@ class TrainTask:
     prior: Prior | None = None
     """Knowledge before the choice, if the client chooses."""
     sum: SumNote | None = None
-    """If the client makes its own model: `weights` are the mean M of a secure sum, and not a model."""
+    """If the client makes its own model: `weights` are the words of a secure sum, and not a model."""
 
 
 def pack_profile(profile: Profile, query: Message) -> Message:
@@ -291,7 +293,7 @@ def _unpack_sum(message: Message) -> SumNote | None:
     preferences = tuple(read_number(value, "preferences") for value in results)
     if round_ < 1 or clients < 2 or not 0 < total < math.inf:
         raise ValueError(f"it names a sum of {clients} clients with the total {total:g}, expected 2 or more")
-    return SumNote(round_, total, clients, preferences)
+    return SumNote(round_, str(found["session"]), total, clients, preferences)
 
 
 def flatten_request(request: TrainRequest) -> dict[str, Any]:

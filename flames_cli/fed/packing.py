@@ -14,9 +14,9 @@ from flames_cli.fed.records import Packed, narrow_and_pack
 class Packer:
     """Packs the tasks of a round, in which clients without weights of their own receive one of `models`.
 
-    The models are by model group. The mean of a secure sum, from which clients make their own models, is the
-    same for all clients of its group and round. A packed model is stored while several clients receive it; a
-    model of one client is not stored. Flower's own strategies also send one record to all clients.
+    The models are by model group. The words of a secure sum, from which clients make their own models, are
+    the same for all clients of its group and round. A packed model is stored while several clients receive
+    it; a model of one client is not stored. Flower's own strategies also send one record to all clients.
     """
 
     def __init__(self, plan: Plan, models: Mapping[str, Weights], profiles: Iterable[Profile]) -> None:

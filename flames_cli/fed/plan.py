@@ -163,16 +163,16 @@ class Plan:
         )
 
     def _sent(self, state: State, profile: Profile, model: Weights) -> Weights:
-        """Return the weights that travel to a client: the mean of a secure sum, if it makes its own model
+        """Return the weights that travel to a client: the words of a secure sum, if it makes its own model
         from one, else the shared entries of `model`."""
         found = state.sum_of(profile.client)
-        return found.mean if found else self.known_entries.shared_of(model)
+        return found.words if found else self.known_entries.shared_of(model)
 
     def _sum_note(self, state: State, profile: Profile) -> SumNote | None:
         found = state.sum_of(profile.client)
         if found is None:
             return None
-        return SumNote(found.round, found.total, len(found.clients), found.preferences)
+        return SumNote(found.round, found.session, found.total, len(found.clients), found.preferences)
 
     def final_task(self, state: State, profile: Profile) -> TrainTask:
         """Return the task of `profile`'s client after the last round: its own model and its group's model.

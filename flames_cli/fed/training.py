@@ -33,7 +33,7 @@ from flames_cli.fed.dataset_cache import DatasetCache
 from flames_cli.fed.messages import Profile, TrainRequest, TrainTask
 from flames_cli.fed.node import NodeSettings
 from flames_cli.fed.plugin_rules import find_rule
-from flames_cli.fed.secure.own_model import FACTOR, find_preference
+from flames_cli.fed.secure.own_model import find_preference
 from flames_cli.learn.candidates import choose_model
 from flames_cli.learn.devices import pick_device, pick_precision
 from flames_cli.learn.epochs import OnStep
@@ -47,8 +47,8 @@ from flames_cli.learn.train_options import Controls, LocalRound, PluginRule, Tra
 from flames_cli.store.client_state import delete_client_state_from, load_client_state, save_client_state
 from flames_cli.store.files.parse import parse_json
 
-FactorOf = Callable[[Report], float]
-"""factor_of(report) returns the factor of a report in a secure sum."""
+OwnPart = Callable[[Report], Weights]
+"""own_part(report) returns what a client stores with its report, to read the secure sum that has it."""
 
 SaveState = Callable[[], None]
 """Function that saves the client state of this round."""
@@ -70,12 +70,12 @@ def train_client(
     profile: Profile,
     cache: DatasetCache,
     watch: Watch,
-    factor_of: FactorOf | None = None,
+    own_part: OwnPart | None = None,
 ) -> tuple[Report, Coded | None, SaveState]:
     """Train as `task` asks, and return the report, its weights as they travel, and a function that saves the
     client state.
 
-    With secure aggregation, `factor_of` gives the factor of a report in the sum, and no weights travel.
+    With secure aggregation, `own_part` gives what is stored with the report, and no weights travel.
 
     Call this function after the report is packed: a report that cannot be packed is not sent, and the next
     round must then start from the old state.
@@ -103,10 +103,10 @@ def train_client(
         report = replace(_report(profile, task, model, result), choice=choice)
         style = model.style_entries()
     coded, own = None, dict[str, Weights]()
-    if factor_of is None:
+    if own_part is None:
         coded = code(report.weights, begun_with(task, choice), request.wire_dtype, state.get(RESIDUAL, {}))
     elif request.secure == INVERSE:
-        own = {OWN: report.weights, OWN_FACTOR: {FACTOR: np.array(factor_of(report))}}
+        own = {OWN: report.weights, OWN_FACTOR: own_part(report)}
         preference = update(find_preference(state), report.n_examples, choice)
         report = replace(report, preference=preference)
         own[PREFERENCE] = to_arrays(preference)

@@ -37,11 +37,16 @@ state from before it would mask a second vector with the same masks.
 `Declined`, whose message is for the server; the collector raises `BadMessage` for a message that it does not
 use (its client drops out) and `Abandoned` if the sum cannot be opened. `threshold(n)` and `least_reports(n)`
 have the limits.
+
+A part of the vector may be hidden from the server also after the sum is opened: each client adds
+`add_group_mask(words, participant.group_key, entry)` before `mask`, and subtracts it from the opened sum as
+many times as there are survivors.
 """
 
 from flames_cli.secagg.collector import Collector
 from flames_cli.secagg.errors import Abandoned, BadMessage, Declined
 from flames_cli.secagg.fixed_point import FixedPoint
+from flames_cli.secagg.masks import add_group_mask
 from flames_cli.secagg.messages import Advert, Dealing, Dealt, Opening, SealedShares
 from flames_cli.secagg.participant import Participant
 from flames_cli.secagg.session import Session, least_reports, threshold
@@ -59,6 +64,7 @@ __all__ = [
     "Participant",
     "SealedShares",
     "Session",
+    "add_group_mask",
     "least_reports",
     "threshold",
 ]

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.ciphers.modes import CTR
 
 from flames_cli.core.cores import available_cores
 from flames_cli.secagg.fixed_point import Words
+from flames_cli.secagg.keys import derive, pack
 
 BLOCK = 1 << 17
 """Bytes of a stream that are computed in one step: a block of the vector and of the stream fit the cache."""
@@ -29,10 +30,11 @@ AES_BLOCK = 16
 
 
 class Mask(NamedTuple):
-    """A stream, and whether it is subtracted."""
+    """A stream, whether it is subtracted, and how many times."""
 
     key: bytes
     minus: bool
+    times: int = 1
 
 
 def add_masks(words: Words, masks: Sequence[Mask]) -> None:
@@ -53,16 +55,30 @@ def add_masks(words: Words, masks: Sequence[Mask]) -> None:
             part.result()
 
 
+def add_group_mask(words: Words, group_key: bytes, entry: str, times: int = 1) -> None:
+    """Add the group's mask of one entry of a model to its words in place, or subtract it if `times` is < 0.
+
+    The clients of a session know the key (`Participant.group_key`) and the server does not: what it opens of
+    such entries is noise, from which a client subtracts the mask once for each client in the sum.
+    """
+    key = derive(group_key, pack(b"mask of an entry", entry.encode()))
+    add_masks(words, [Mask(key, minus=times < 0, times=abs(times))])
+
+
 def _add_to_part(words: Words, masks: Sequence[Mask], start: int) -> None:
     """Add the streams from byte `start` on to `words`."""
-    streams = [(_open_stream(mask.key, start), np.subtract if mask.minus else np.add) for mask in masks]
+    streams = [
+        (_open_stream(mask.key, start), np.subtract if mask.minus else np.add, mask.times) for mask in masks
+    ]
     zeros, memory = memoryview(bytes(BLOCK)), bytearray(BLOCK + AES_BLOCK)
     step = BLOCK // words.dtype.itemsize
     for first in range(0, words.size, step):
         block = words[first : first + step]
         stream = np.frombuffer(memory, words.dtype, block.size)
-        for context, add in streams:
+        for context, add, times in streams:
             context.update_into(zeros[: block.nbytes], memory)
+            if times != 1:
+                np.multiply(stream, times, out=stream)
             add(block, stream, out=block)
 
 

@@ -33,6 +33,9 @@ class _State:
     encryption_private: bytes = b""
     mask_private: bytes = b""
     seed: bytes = b""
+    part: bytes = b""
+    """This client's part of the group key."""
+    group_key: bytes = b""
     adverts: tuple[Advert, ...] = ()
     shares: Mapping[str, Shares] | None = None
     survivors: tuple[str, ...] = ()
@@ -67,8 +70,8 @@ class Participant:
         signature = sign(advert_text(session, client, public, mask_public)) if sign else b""
         advert = Advert(client, public, mask_public, signature)
         identities = dict(peers) if peers is not None else None
-        seed = keys.make_secret()
-        return cls(_State(session, client, advert, identities, "keys", private, mask_private, seed))
+        seed, part = keys.make_secret(), keys.make_secret()
+        return cls(_State(session, client, advert, identities, "keys", private, mask_private, seed, part))
 
     @property
     def session(self) -> Session:
@@ -94,6 +97,15 @@ class Participant:
     def peers(self) -> tuple[str, ...]:
         """Clients, with this one, that have dealt their shares; known after `receive`."""
         return tuple(sorted(self._state.shares or ()))
+
+    @property
+    def group_key(self) -> bytes:
+        """Key that all clients of the session know and the server does not; known after `receive`.
+
+        With its stream (`masks`) clients may hide a part of the sum from the server: each adds it once, and
+        who knows the number of survivors subtracts it as many times.
+        """
+        return self._state.group_key
 
     def share(self, adverts: Iterable[Advert]) -> Dealing:
         """Return the sealed shares of this client's secrets for all clients of the session (SHARES).
@@ -144,15 +156,23 @@ class Participant:
                 f"expected those of at least {roster.least_reports - 1} other clients of it; start the round "
                 "again"
             )
-        shares = {dealer: self._unseal(roster, dealer, sealed) for dealer, sealed in dealt.sealed.items()}
-        if bad := sorted(dealer for dealer, found in shares.items() if found is None):
+        texts = {dealer: self._unseal(roster, dealer, sealed) for dealer, sealed in dealt.sealed.items()}
+        if bad := sorted(dealer for dealer, found in texts.items() if found is None):
             raise Declined(
                 f"the shares from {list_faults(bad)} do not open, or do not fit what their client committed "
                 "to; expected shares of this session; look at this client, or leave it out of the round"
             )
-        good = {dealer: found for dealer, found in shares.items() if found is not None}
-        own = self._state.shares or {}
-        self._state = replace(self._state, step="train", encryption_private=b"", shares={**own, **good})
+        good = {dealer: found for dealer, found in texts.items() if found is not None}
+        shares = {dealer: (of_key, of_seed) for dealer, (of_key, of_seed, _) in good.items()}
+        parts = {dealer: part for dealer, (_, _, part) in good.items()} | {self.client: self._state.part}
+        self._state = replace(
+            self._state,
+            step="train",
+            encryption_private=b"",
+            part=b"",
+            group_key=roster.group_key(parts),
+            shares={**(self._state.shares or {}), **shares},
+        )
 
     def mask(self, words: Words) -> None:
         """Add this client's masks to its vector, in place; afterwards the secrets are forgotten (TRAIN).
@@ -254,17 +274,24 @@ class Participant:
     def _seal(self, roster: Roster, holder: str, shares: Shares) -> SealedShares:
         commitments = _commit(roster, self.client, holder, shares)
         key, context = self._box_key(roster, self.client, holder), _box_context(roster, self.client, holder)
-        return SealedShares(seal(key, b"".join(shares), context + b"".join(commitments)), *commitments)
+        text = b"".join(shares) + self._state.part
+        return SealedShares(seal(key, text, context + b"".join(commitments)), *commitments)
 
-    def _unseal(self, roster: Roster, dealer: str, sealed: SealedShares) -> Shares | None:
-        """Return the shares in a box, or None if it does not open or they do not fit the commitments."""
+    def _unseal(self, roster: Roster, dealer: str, sealed: SealedShares) -> tuple[bytes, bytes, bytes] | None:
+        """Return the two shares in a box and the dealer's part of the group key.
+
+        It is None if the box does not open, or the shares do not fit the commitments.
+        """
         commitments = (sealed.key_commitment, sealed.seed_commitment)
         key, context = self._box_key(roster, dealer, self.client), _box_context(roster, dealer, self.client)
         text = unseal(key, sealed.box, context + b"".join(commitments))
-        if text is None or len(text) != 2 * shamir.SHARE_BYTES:
+        size = shamir.SHARE_BYTES
+        if text is None or len(text) != 2 * size + keys.KEY_BYTES:
             return None
-        shares = text[: shamir.SHARE_BYTES], text[shamir.SHARE_BYTES :]
-        return shares if _commit(roster, dealer, self.client, shares) == commitments else None
+        shares = text[:size], text[size : 2 * size]
+        if _commit(roster, dealer, self.client, shares) != commitments:
+            return None
+        return *shares, text[2 * size :]
 
     def _box_key(self, roster: Roster, dealer: str, holder: str) -> bytes:
         """Return the key of the box from dealer to holder, of which this client is one."""
@@ -304,6 +331,8 @@ def _read_state(read: Reader) -> _State:
         encryption_private=read.bytes("encryption_private"),
         mask_private=read.bytes("mask_private"),
         seed=read.bytes("seed"),
+        part=read.bytes("part"),
+        group_key=read.bytes("group_key"),
         adverts=tuple(Advert.from_bytes(write_json(advert)) for advert in read.value("adverts")),
         shares=None
         if shares is None

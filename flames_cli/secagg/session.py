@@ -191,7 +191,7 @@ class Roster:
     # -- keys and commitments of this roster
 
     def pair_key(self, purpose: str, secret: bytes, *clients: str) -> bytes:
-        """Return the key for one purpose that two clients derive from the secret that they share."""
+        """Return the key for one purpose that these clients derive from the secret that they share."""
         return keys.derive(secret, self.context(purpose, *(client.encode() for client in clients)))
 
     def mask_key(self, private: bytes, one: str, other: str) -> bytes:
@@ -202,6 +202,12 @@ class Roster:
     def own_mask_key(self, seed: bytes, client: str) -> bytes:
         """Return the key of a client's own mask."""
         return self.pair_key("own mask", seed, client)
+
+    def group_key(self, parts: Mapping[str, bytes]) -> bytes:
+        """Return the key that all clients have and the server has not, from the parts that they dealt."""
+        names = sorted(parts)
+        secret = keys.pack(*(parts[name] for name in names))
+        return self.pair_key("mask of the group", secret, *names)
 
     def commit_share(self, kind: str, dealer: str, holder: str, share: bytes) -> bytes:
         """Return the dealer's commitment to a share: SHA-256, since nobody can guess a share's 256 bits."""

@@ -12,12 +12,11 @@ from flames_cli.config import FederateConfig
 from flames_cli.core.federated.final_statistics import FinalStatistics
 from flames_cli.core.federated.reports import OpenedSum, State
 from flames_cli.core.federated.shelf import ClientModels, Load
-from flames_cli.errors import FlamesError
 from flames_cli.fed.algorithms import get_algorithm
 from flames_cli.fed.client_state import FINAL
 from flames_cli.fed.engines import ENGINES
 from flames_cli.fed.messages import SumNote
-from flames_cli.fed.secure.own_model import find_expected, has_report
+from flames_cli.fed.secure.own_model import find_expected
 from flames_cli.store.client_state import client_folder, load_client_state_of
 from flames_cli.store.runs import RunFolder, read_config
 
@@ -36,7 +35,7 @@ def with_own_models(run: RunFolder, state: State) -> State:
     own: dict[str, Load] = {}
     for client, folder in folders.items():
         if found := state.sum_of(client):
-            own[client] = partial(_make_model, client, folder, found)
+            own[client] = partial(_make_model, folder, found)
     made = replace(state, personal=ClientModels(own)) if own else state
     if made.statistics is None:
         return made
@@ -53,20 +52,9 @@ def _are_at_sites(engine: str) -> bool:
     return engine in ENGINES and ENGINES[engine].clients_hold_their_data
 
 
-def _make_model(client: str, folder: Path, found: OpenedSum) -> Weights:
-    """Return a client's own model.
-
-    Raises:
-        FlamesError: its report is missing or damaged.
-    """
-    stored = load_client_state_of(folder, found.round) or {}
-    if not has_report(stored):
-        raise FlamesError(
-            f"{folder} has no report of round {found.round}, from which the own model of client {client} is "
-            "made; copy it back from a backup, or federate again"
-        )
-    note = SumNote(found.round, found.total, len(found.clients), found.preferences)
-    return find_expected(stored, note, found.mean)
+def _make_model(folder: Path, found: OpenedSum) -> Weights:
+    note = SumNote(found.round, found.session, found.total, len(found.clients), found.preferences)
+    return find_expected(folder, note, found.words)
 
 
 def _with_final_entries(found: FinalStatistics, folders: Mapping[str, Path], round_: int) -> FinalStatistics:

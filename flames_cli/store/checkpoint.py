@@ -315,7 +315,8 @@ class _Reader:
                     group=str(one["group"]),
                     round=int(one["round"]),
                     clients=tuple(str(client) for client in one["clients"]),
-                    mean=self._read(one["file"]),
+                    words=self._read(one["file"]),
+                    session=str(one["session"]),
                     total=float(one["total"]),
                     preferences=tuple(map(float, one.get("preferences", ()))),
                 )

@@ -98,15 +98,16 @@ class FileWriter:
         }
 
     def sums(self, sums: Sequence[OpenedSum]) -> list[dict[str, Any]]:
-        """Write the means of opened sums, and return their entries."""
+        """Write the words of opened sums, and return their entries."""
         return [
             {
                 "group": one.group,
                 "round": one.round,
                 "clients": list(one.clients),
+                "session": one.session,
                 "total": one.total,
                 "preferences": list(one.preferences),
-                "file": self._write(f"sum-{safe_name(one.group)}+{one.round}", one.mean),
+                "file": self._write(f"sum-{safe_name(one.group)}+{one.round}", one.words),
             }
             for one in sums
         ]

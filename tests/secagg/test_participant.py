@@ -199,6 +199,26 @@ def test_too_few_dealers_or_strangers_are_declined():
             federation.clients["site-000"].receive(Dealt(wrong))
 
 
+def test_all_clients_have_one_key_that_is_in_no_message():
+    federation = ready(5)
+    group = {client.group_key for client in federation.clients.values()}
+    assert len(group) == 1
+    assert len(group.copy().pop()) == 32
+    assert group.pop() != ready(5).clients["site-000"].group_key
+    federation.train()
+    federation.unmask()
+    texts = b" ".join(federation.texts)
+    assert next(iter(federation.clients.values())).group_key.hex().encode() not in texts
+
+
+def test_a_client_that_did_not_deal_has_no_part_in_the_key_of_the_group():
+    federation = Federation(make_vectors(5))
+    federation.advertise()
+    federation.share(lost=["site-004"])
+    federation.receive()
+    assert len({client.group_key for client in federation.clients.values()}) == 1
+
+
 # -- the vector
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from flames_cli.secagg import add_group_mask
 from flames_cli.secagg.fixed_point import FIXED_POINTS
 from tests.support.secagg import Federation, add_up
 
@@ -122,6 +123,41 @@ def test_two_runs_with_other_inputs_and_the_same_sum_give_the_same_view():
         counts = [np.bincount(row, minlength=256) for row in (one_row, other_row)]
         assert stats.chi2_contingency(counts).pvalue > LEAST_P
         assert stats.ks_2samp(one_row.view("<u8"), other_row.view("<u8")).pvalue > LEAST_P
+
+
+COUNTS = (10, 10, 5)
+"""Numbers of images of three clients, of which two are equal."""
+
+
+def test_two_weighted_sums_would_reveal_a_client():
+    """FLAMES needs Σ w/n and Σ w: with both, the server has the third client's weights."""
+    weights = np.random.default_rng(0).standard_normal((3, 50))
+    by_images = sum(w / n for w, n in zip(weights, COUNTS, strict=True))
+    np.testing.assert_allclose(10 * by_images - weights.sum(axis=0), weights[2])
+
+
+def test_a_part_that_clients_hide_is_noise_for_the_server_and_a_sum_for_them():
+    fixed, half = FIXED_POINTS[64], LENGTH // 2
+    weights = np.random.default_rng(0).standard_normal((3, half))
+    vectors = {}
+    for i, w in enumerate(weights):
+        vectors[f"site-{i}"] = np.empty(LENGTH, "<u8")
+        fixed.encode_into(vectors[f"site-{i}"][:half], w, 5 / COUNTS[i], 3, "w")
+        fixed.encode_into(vectors[f"site-{i}"][half:], w, 1.0, 3, "w")
+    federation = Federation(vectors)
+    federation.until(federation.receive)
+    keys = {client.group_key for client in federation.clients.values()}
+    for words in vectors.values():
+        add_group_mask(words[:half], next(iter(keys)), "conv.weight")
+    federation.train()
+    federation.unmask()
+    opened = federation.collector.open()
+    assert p_of_uniform_bytes(opened[:half].view(np.uint8)) > LEAST_P
+    np.testing.assert_allclose(fixed.decode(opened[half:]), weights.sum(axis=0), atol=fixed.error(3))
+    add_group_mask(opened[:half], next(iter(keys)), "conv.weight", -3)
+    expected = sum(5 / n * w for w, n in zip(weights, COUNTS, strict=True))
+    np.testing.assert_allclose(fixed.decode(opened[:half]), expected, atol=2 * fixed.error(3))
+    assert len(keys) == 1
 
 
 def test_the_shares_of_one_client_fewer_than_the_threshold_are_uniform():

@@ -19,9 +19,9 @@ from flames_cli.fed.messages import pack_profile, unpack_task
 from flames_cli.fed.node import NodeSettings
 from flames_cli.fed.participation import ALL_AT_ONCE
 from flames_cli.fed.plan import Plan
-from flames_cli.fed.secure.client import ClientSession, answer_keys, mask_report, report_factor
+from flames_cli.fed.secure.client import ClientSession, answer_keys, mask_report, own_part
 from flames_cli.fed.secure.messages import KEYS, SHARES, UNMASK, read_part
-from flames_cli.fed.secure.own_model import FACTOR, with_own_weights
+from flames_cli.fed.secure.own_model import with_own_weights
 from flames_cli.fed.server import make_server_app
 from flames_cli.store.client_state import delete_client_state_from, save_client_state
 from flames_cli.store.secure_sessions import SecureFiles
@@ -113,14 +113,14 @@ def run_secure(
         session.begin(part, "round", task.request.round)
         round_, place = task.request.round, client_state_folder(settings_of(who), TOKEN, who.client)
         delete_client_state_from(place, task.request.last_accepted_round + 1)
-        own = with_own_weights(task, settings_of(who), who.client, seen.events.append)
+        own = with_own_weights(task, settings_of(who), who.client)
         seen.starts[who.client, round_] = own.weights
         report = train(own.request, own.weights, who)
         seen.reports[who.client, round_] = report
         reply = mask_report(session, report, who, message, task.weights)
         if task.request.secure == INVERSE:
-            factor = {FACTOR: np.array(report_factor(session.terms, report))}
-            save_client_state(place, round_, {OWN: report.weights, OWN_FACTOR: factor})
+            kept = own_part(session, report)
+            save_client_state(place, round_, {OWN: report.weights, OWN_FACTOR: kept})
         return reply
 
     app.query()(lambda message, context: pack_profile(of_node[context.node_id], message))
@@ -166,12 +166,11 @@ def blend_bound(largest: float, factor: float, total: float, clients: int) -> fl
     """Return how far a client's own model after one secure round may be from that of a plain round.
 
     With |w| ≤ A = `largest` everywhere, K = `clients`, T = `total`, c = `factor` and words of 36 fractional
-    bits: S and T have errors of at most K·2⁻³⁷; M = S/T is rounded to float32, by at most 2⁻²⁴·A; so the mean
-    of the others, (T·M − c·w)/(T − c), is wrong by at most (2·K·2⁻³⁷·max(1, A) + 2⁻²⁴·A·T)/(T − c), of which
-    the model has the share 1 − α; and both models are rounded to float32 at the end.
+    bits: S and T have errors of at most K·2⁻³⁷; so the mean of the others, (S − c·w)/(T − c), is wrong by
+    at most K·2⁻³⁷·(1 + A)/(T − c), and by twice as much where it is taken for equal to w. The model has the
+    share 1 − α of it; and both models are rounded to float32 at the end.
     """
-    fixed = 2 * clients * 2.0**-37 * max(1.0, largest)
-    others = (fixed + 2.0**-24 * largest * total) / (total - factor)
+    others = 3 * clients * 2.0**-37 * (1 + largest) / (total - factor)
     return (1 - flames_alpha(clients)) * others + 2 * 2.0**-24 * largest
 
 

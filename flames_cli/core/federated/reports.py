@@ -99,8 +99,10 @@ class OpenedSum:
     round: int
     clients: tuple[str, ...]
     """Clients whose reports are in the sum."""
-    mean: Weights
-    """M = S / T by shared entry, in the form of `sum_layout.to_stored`."""
+    words: Weights
+    """S by shared entry, under the mask of the group: only the clients can read it."""
+    session: str
+    """Identifier of the session of the sum, whose key reads it."""
     total: float
     """T, the sum of the clients' factors."""
     preferences: tuple[float, ...] = ()

@@ -1,12 +1,13 @@
 """The round of a server that sees only sums: new models of the groups, and what clients need for their own.
 
-With factors cᵤ proportional to 1/nᵤ, FLAMES' sums are S = Σ cᵤ·wᵤ and T = Σ cᵤ. The server stores M = S/T and
-T. Client i computes Σ_{j≠i} cⱼ·wⱼ = T·M − cᵢ·wᵢ itself, and its personalised model (FLAMES, section 4)
-α·wᵢ + (1 − α)·(T·M − cᵢ·wᵢ)/(T − cᵢ), which never leaves it.
+With factors cᵤ proportional to 1/nᵤ, FLAMES' sums are S = Σ cᵤ·wᵤ and T = Σ cᵤ. The server stores T, and S
+under the mask of the group, which only the clients can remove. Client i computes Σ_{j≠i} cⱼ·wⱼ = S − cᵢ·wᵢ
+itself, and its personalised model (FLAMES, section 4) α·wᵢ + (1 − α)·(S − cᵢ·wᵢ)/(T − cᵢ), which never
+leaves it.
 """
 
 from collections.abc import Mapping, Set
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -17,9 +18,9 @@ from flames_cli.core.federated.choice import flames_alpha
 from flames_cli.core.federated.distributed_noise import private_mean
 from flames_cli.core.federated.final_statistics import VARIANCE
 from flames_cli.core.federated.new_model import make_new_model
-from flames_cli.core.federated.reports import Entries, LastReport, OpenedSum, RoundResult, State, select
+from flames_cli.core.federated.reports import Entries, LastReport, OpenedSum, RoundResult, State
 from flames_cli.core.federated.running_sum import cast
-from flames_cli.core.federated.sum_layout import Sums, from_stored, to_stored
+from flames_cli.core.federated.sum_layout import Sums, unit_of
 from flames_cli.core.federated.summed_preferences import N_PARTS
 
 Weighing = Literal["inverse", "examples", "steps", "uniform"]
@@ -90,10 +91,9 @@ def apply_sums(
         )
         clients |= {name: LastReport(group, round_) for name in names}
         if personal:
-            exact = {name: array / found.factor for name, array in found.weighted.items()}
-            stored = {**to_stored(exact, shared), **_stored_frozen(shared, entries.frozen)}
             results = tuple(map(float, found.numbers[-N_PARTS:])) if algorithm.clients_choose else ()
-            sums.append(OpenedSum(group, round_, names, stored, found.factor, results))
+            one = OpenedSum(group, round_, names, found.hidden, found.session, found.factor, results)
+            sums.append(one)
     after = replace(
         state,
         round=round_,
@@ -122,24 +122,32 @@ def _without_negative(weights: Weights, variances: Set[str]) -> Weights:
     return {name: np.maximum(array, 0) if name in variances else array for name, array in weights.items()}
 
 
-def _stored_frozen(shared: Weights, frozen: Set[str]) -> Weights:
-    kept = select(shared, frozen)
-    return to_stored({name: array.astype(np.float64) for name, array in kept.items()}, kept)
+@dataclass(frozen=True, slots=True)
+class GroupSum:
+    """The sum that has a client's last accepted report, as the client reads it."""
+
+    weighted: Weights
+    """S by entry, as it is decoded from the words (see `sum_layout.unit_of`)."""
+    total: float
+    """T."""
+    clients: int
+    """Number K of clients in the sum."""
+    error: float
+    """Largest error of a decoded number of the sum."""
 
 
-def personalise(own: Weights, factor: float, mean: Weights, total: float, n_clients: int) -> Weights:
+def personalise(own: Weights, factor: float, found: GroupSum) -> Weights:
     """Return the personalised model of a client whose report is part of a sum, in the dtypes of `own`.
 
     Args:
         own: the client's own report wᵢ in the round of the sum.
         factor: its factor cᵢ.
-        mean: M, as the server stores it (`to_stored`).
-        total: T.
-        n_clients: K, the number of clients in the sum.
+        found: the sum.
 
     Raises:
         ValueError: the total is not above the factor, or there are fewer than two clients.
     """
+    total, n_clients = found.total, found.clients
     if n_clients < 2 or not total > factor > 0:
         raise ValueError(
             f"a sum of {n_clients} clients has the total {total:g}, expected more than {factor:g}, the part "
@@ -149,10 +157,11 @@ def personalise(own: Weights, factor: float, mean: Weights, total: float, n_clie
     shared = (1 - alpha) / (total - factor)
     mixed: Weights = {}
     for name, array in own.items():
-        wide = array.astype(np.float64)
-        middle = from_stored(mean[name], array.dtype)
-        blend = (alpha - shared * factor) * wide + shared * total * middle
+        wide, unit = array.astype(np.float64), unit_of(array.dtype)
+        weighted = found.weighted[name] * unit
+        blend = (alpha - shared * factor) * wide + shared * weighted
         # Frozen entries are equal in all reports, and must not change in their last bit.
-        exact = cast(np.where(middle == wide, wide, blend), array.dtype)
+        equal = np.abs(weighted - total * wide) <= 2 * found.error * (unit + np.abs(wide))
+        exact = cast(np.where(equal, wide, blend), array.dtype)
         mixed[name] = np.maximum(exact, 0) if name.endswith(VARIANCE) else exact
     return mixed

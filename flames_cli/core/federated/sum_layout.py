@@ -2,10 +2,13 @@
 
 The vector has factor·w for all shared entries in the model's order, then, if asked for, w itself, then the
 factor, then some numbers. Sums of such vectors are all that a server sees in a run with secure aggregation.
+
+If the vector has w itself, the clients hide the first part from the server: from Σ cᵤ·wᵤ and Σ wᵤ together,
+it could compute a sum without any client that it chooses, which with three clients is a sum of two.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
@@ -27,13 +30,17 @@ class Sums:
     """Sums over the clients u of a group, with their factors c and weights w, in float64."""
 
     weighted: Weights
-    """Σ cᵤ·wᵤ by entry."""
+    """Σ cᵤ·wᵤ by entry; empty if it is hidden."""
     plain: Weights
     """Σ wᵤ by entry; empty if it was not asked for."""
     factor: float
     """Σ cᵤ."""
     numbers: Floats
     """Sum of each number."""
+    hidden: Weights = field(default_factory=dict)
+    """Words of Σ cᵤ·wᵤ by entry, with the group's mask of each client, if the vector has w itself."""
+    session: str = ""
+    """Identifier of the session of the sum, whose key reads the hidden part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +50,7 @@ class SumLayout:
     entries: tuple[tuple[str, tuple[int, ...], np.dtype[Any]], ...]
     """Name, shape and dtype of each shared entry, in the model's order."""
     with_plain: bool
-    """True if the vector also has the weights without the factor."""
+    """True if the vector also has the weights without the factor; those with it are then hidden."""
     n_numbers: int
 
     @classmethod
@@ -78,12 +85,21 @@ class SumLayout:
                 yield f"'{name}'", np.ascontiguousarray(weights[name]).reshape(-1), unit
         yield "the numbers of the report", np.array([factor, *numbers], np.float64), 1.0
 
-    def read(self, read: Read) -> Sums:
-        """Return the sums, which `read` gives piece by piece."""
+    def hidden(self, words: NDArray[Any]) -> Iterator[tuple[str, NDArray[Any]]]:
+        """Yield name and words of each entry that is hidden, as parts of the vector `words`."""
+        start = 0
+        for name, shape, _ in self.entries if self.with_plain else ():
+            yield name, words[start : start + prod(shape)]
+            start += prod(shape)
+
+    def read(self, read: Read, words: NDArray[Any]) -> Sums:
+        """Return the sums of the vector `words`, which `read` gives as numbers piece by piece."""
         n = self.n_weights
         end = (2 if self.with_plain else 1) * n
+        shapes = {name: shape for name, shape, _ in self.entries}
         return Sums(
-            weighted=self._entries(read, 0),
+            weighted={} if self.with_plain else self._entries(read, 0),
+            hidden={name: part.reshape(shapes[name]).copy() for name, part in self.hidden(words)},
             plain=self._entries(read, n) if self.with_plain else {},
             factor=float(read(end, end + 1)[0]),
             numbers=read(end + 1, end + 1 + self.n_numbers),
@@ -105,20 +121,6 @@ def _counts(dtype: np.dtype[Any]) -> bool:
     return np.issubdtype(dtype, np.integer)
 
 
-def to_stored(mean: Weights, like: Weights) -> Weights:
-    """Return the float64 `mean` in the form in which it is stored and travels.
-
-    Floats get the dtype of `like`. Integers stay fractions, in int64 with the unit 1 / INTEGER_UNIT: a client
-    subtracts its own part from the mean, which would multiply a rounding to integers.
-    """
-    stored: Weights = {}
-    for name, array in like.items():
-        exact = np.rint(mean[name] * INTEGER_UNIT) if _counts(array.dtype) else mean[name]
-        stored[name] = exact.astype(np.int64 if _counts(array.dtype) else array.dtype)
-    return stored
-
-
-def from_stored(values: NDArray[Any], dtype: np.dtype[Any]) -> Floats:
-    """Return stored values in float64; `dtype` is that of the model's entry."""
-    wide = values.astype(np.float64)
-    return wide / INTEGER_UNIT if _counts(dtype) else wide
+def unit_of(dtype: np.dtype[Any]) -> float:
+    """Return the number by which the decoded sum of an entry of this dtype is multiplied."""
+    return INTEGER_UNIT if _counts(dtype) else 1.0

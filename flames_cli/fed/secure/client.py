@@ -32,8 +32,9 @@ from flames_cli.fed.secure.messages import (
     read_part,
     reply_with,
 )
+from flames_cli.fed.secure.own_model import FACTOR, GROUP_KEY, SESSION_ID
 from flames_cli.fed.secure.terms import SumTerms, round_layout
-from flames_cli.secagg import Advert, Dealt, Participant, Session
+from flames_cli.secagg import Advert, Dealt, Participant, Session, add_group_mask
 from flames_cli.secagg.fixed_point import Words
 from flames_cli.secagg.random_words import RandomWords
 from flames_cli.store.secure_sessions import Opened, SecureFiles
@@ -180,6 +181,8 @@ class ClientSession:
             at += values.size
         if add_to:
             add_to(words, layout, self)
+        for name, part in layout.hidden(words):
+            add_group_mask(part, self.participant.group_key, name)
         self.participant.mask(words)
         self.save()
         return words
@@ -253,6 +256,18 @@ def factor_of(terms: SumTerms, n_examples: int, n_steps: int = 0) -> float:
         return weigh(terms.weighing, n_examples, n_steps, terms.reference)
     except ValueError as error:
         raise Declined(f"{error}; its images have changed since it joined: restart its node") from error
+
+
+def own_part(session: ClientSession, report: Report) -> Weights:
+    """Return what a client stores with its own report: its factor in the sum, and the key of the group with
+    the session to which it belongs.
+
+    Raises:
+        Declined: the factor would not be above 0 and at most 1.
+    """
+    factor = np.array(report_factor(session.terms, report))
+    key = np.frombuffer(session.participant.group_key, np.uint8)
+    return {FACTOR: factor, GROUP_KEY: key, SESSION_ID: np.frombuffer(session.session.id, np.uint8)}
 
 
 def mask_report(

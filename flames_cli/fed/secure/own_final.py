@@ -4,7 +4,6 @@ In the pass after the last round a client stores what it has found: BatchNorm's 
 or all entries of the model that it has chosen. Its evaluation and its stored model take these entries.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 
 from flames_cli.arrays import Weights
@@ -31,9 +30,7 @@ def save_final_entries(settings: NodeSettings, request: TrainRequest, client: st
     save_client_state(folder, request.round, {FINAL: entries}, STORED_PASSES)
 
 
-def with_final_model(
-    task: TrainTask, settings: NodeSettings, client: str, round_: int, on_note: Callable[[str], None]
-) -> TrainTask:
+def with_final_model(task: TrainTask, settings: NodeSettings, client: str, round_: int) -> TrainTask:
     """Return `task` with the weights of the client's own model after `round_`, if no server has it.
 
     Raises:
@@ -41,10 +38,10 @@ def with_final_model(
     """
     if not task.request.secure:
         return task
-    own = with_own_weights(task, settings, client, on_note)
+    own = with_own_weights(task, settings, client)
     if task.sum and own.prior:
-        stored = load_client_state_of(client_state_folder(settings, task.request.run, client), task.sum.round)
-        expected = find_expected(stored or {}, task.sum, task.weights)
+        state = client_state_folder(settings, task.request.run, client)
+        expected = find_expected(state, task.sum, task.weights)
         own = replace(own, weights=expected, blend=None, prior=None)
     folder = client_state_folder(settings, task.request.run, client) / FINAL
     stored = load_client_state_of(folder, round_) or {}

@@ -7,7 +7,7 @@ costs nothing but its vector. In UNMASK the clients open the sum of those whose 
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from flwr.app import Message
 from flwr.serverapp import Grid
@@ -119,13 +119,13 @@ class Group:
             Abandoned: they cannot be opened.
         """
         words = self.collector.open()
-        found = self.layout.read(lambda start, end: self.session.fixed_point.decode(words[start:end]))
+        found = self.layout.read(lambda start, end: self.session.fixed_point.decode(words[start:end]), words)
         if not 0 < found.factor <= len(self.members) + 1e-3:
             raise Abandoned(
                 f"the factors of {len(self.members)} clients have the sum {found.factor:g}, expected more "
                 "than 0 and at most 1 for each; install the same version everywhere"
             )
-        return found
+        return replace(found, session=self.id)
 
 
 @dataclass(slots=True)

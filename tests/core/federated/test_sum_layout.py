@@ -1,9 +1,7 @@
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from flames_cli.core.federated.sum_layout import INTEGER_UNIT, SumLayout, from_stored, to_stored
+from flames_cli.core.federated.sum_layout import INTEGER_UNIT, SumLayout, unit_of
 
 MODEL = {
     "conv.weight": np.linspace(-2, 2, 12, dtype=np.float32).reshape(3, 4),
@@ -26,12 +24,15 @@ def test_a_sum_of_vectors_is_read_as_sums_of_weights_factors_and_numbers(with_pl
     assert layout.size == (2 if with_plain else 1) * N_WEIGHTS + 1 + 2
     doubled = {name: (array * 2).astype(array.dtype) for name, array in MODEL.items()}
     total = vector(layout, MODEL, 0.5, [1.0, 2.0]) + vector(layout, doubled, 1.0, [10.0, 20.0])
-    found = layout.read(lambda start, end: total[start:end])
+    found = layout.read(lambda start, end: total[start:end], total)
     for name, array in MODEL.items():
-        np.testing.assert_allclose(found.weighted[name], array * 2.5)
+        # The part with the factor is for the clients alone if the vector has the weights without it.
+        weighted = found.hidden[name] * unit_of(array.dtype) if with_plain else found.weighted[name]
+        np.testing.assert_allclose(weighted, array * 2.5)
+        assert weighted.shape == array.shape
         if with_plain:
             np.testing.assert_allclose(found.plain[name], array * 3.0)
-    assert bool(found.plain) == with_plain
+    assert bool(found.plain) == bool(found.hidden) == (not found.weighted) == with_plain
     assert found.factor == 1.5
     assert found.numbers.tolist() == [11.0, 22.0]
 
@@ -54,12 +55,16 @@ def test_arrays_that_are_not_contiguous_are_read_in_the_order_of_their_entries()
     assert values.tolist() == weights["w"].reshape(-1).tolist()
 
 
-@given(st.lists(st.floats(0, 1e7), min_size=3, max_size=3))
-def test_means_of_counters_stay_fractions_and_floats_keep_their_type(values):
-    mean = {"w": np.array(values), "count": np.array(values)}
-    like = {"w": np.zeros(3, np.float32), "count": np.zeros(3, np.int64)}
-    stored = to_stored(mean, like)
-    assert (stored["w"].dtype, stored["count"].dtype) == (np.float32, np.int64)
-    found = from_stored(stored["count"], np.dtype(np.int64))
-    assert np.abs(found - values).max() <= 0.5 / INTEGER_UNIT
-    np.testing.assert_array_equal(from_stored(stored["w"], np.dtype(np.float32)), np.float32(values))
+def test_the_hidden_part_is_a_view_of_the_vector_in_the_order_of_the_entries():
+    words = np.arange(2 * N_WEIGHTS + 1)
+    parts = dict(SumLayout.of(MODEL, True, 0).hidden(words))
+    assert list(parts) == list(MODEL)
+    assert np.concatenate(list(parts.values())).tolist() == list(range(N_WEIGHTS))
+    parts["conv.weight"][0] = -1
+    assert words[0] == -1
+    assert dict(SumLayout.of(MODEL, False, 0).hidden(words)) == {}
+
+
+def test_counters_are_divided_by_a_unit():
+    assert unit_of(np.dtype(np.int64)) == INTEGER_UNIT
+    assert unit_of(np.dtype(np.float32)) == 1.0

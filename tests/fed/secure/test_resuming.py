@@ -26,18 +26,19 @@ def test_a_stopped_run_ends_with_the_same_bits(algorithm, tmp_path):
     stored = load_state(tmp_path / "checkpoints")
     rest = run_secure(ALL, tmp_path / "parts", algorithm, rounds=3, resumed=stored)
     assert_same_state(rest.state, whole.state)
-    assert [one.clients for one in rest.state.sums] == [one.clients for one in whole.state.sums]
     for one, other in zip(rest.state.sums, whole.state.sums, strict=True):
-        assert_same(one.mean, other.mean)
+        assert (one.group, one.round, one.clients) == (other.group, other.round, other.clients)
         assert one.total == other.total
+    for (client, round_), weights in rest.starts.items():
+        assert_same(weights, whole.starts[client, round_])
     assert without_timings(first.records + rest.records) == without_timings(whole.records)
 
 
 def test_rounds_that_are_repeated_after_a_lost_checkpoint_end_with_the_same_bits(tmp_path):
     whole = run_secure(FOUR, tmp_path / "whole", rounds=4)
-    run_secure(FOUR, tmp_path / "parts", rounds=3)
+    first = run_secure(FOUR, tmp_path / "parts", rounds=3)
     # The newest two checkpoints are lost; the clients have opened these rounds before.
-    again = run_secure(FOUR, tmp_path / "parts", rounds=4, resumed=whole.saved[0][0])
+    again = run_secure(FOUR, tmp_path / "parts", rounds=4, resumed=first.saved[0][0])
     assert_same_state(again.state, whole.state)
 
 
@@ -156,14 +157,20 @@ def test_a_fraction_of_the_clients_takes_part_in_each_round(tmp_path):
     assert {one.round for one in found.state.sums} == needed
 
 
-def test_a_client_without_its_report_takes_the_mean_and_says_so(tmp_path):
+def test_a_client_without_its_report_cannot_read_the_sum_and_says_so(tmp_path):
     first = run_secure(FOUR, tmp_path, rounds=1)
     remove_folder(tmp_path / TOKEN / "m3")
     rest = run_secure(FOUR, tmp_path, rounds=2, resumed=first.state)
-    (note,) = [event for event in rest.events if isinstance(event, str)]
-    assert "so the mean of all clients replaces this client's own model" in note
-    mean = first.state.sums[0].mean["conv.weight"]
-    assert (rest.starts["m3", 2]["conv.weight"] == mean).all()
+    assert rest.records[0]["accepted"] == ["m1", "m2", "m4"]
+    assert "the report of round 1 is not in" in rest.records[0]["rejected"]["m3"]
+
+
+def test_a_client_declines_the_sum_of_another_session(tmp_path):
+    """Read with the key of its own session, it would be noise, from which the client would train."""
+    other = run_secure(FOUR, tmp_path / "other", rounds=1)
+    run_secure(FOUR, tmp_path / "parts", rounds=1)
+    with pytest.raises(FlamesError, match="the report of round 1 is not in"):
+        run_secure(FOUR, tmp_path / "parts", rounds=2, resumed=other.state)
 
 
 def test_what_a_client_stores_is_readable_by_its_owner_only(tmp_path):

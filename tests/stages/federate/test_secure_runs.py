@@ -123,7 +123,7 @@ def test_a_report_that_is_missing_on_this_machine_is_an_error_by_name(pair, tmp_
     (folder,) = run.clients.glob("*/busi-2")
     shutil.rmtree(folder / "round-00002")
     assert state.final_model_for("busi-1", "US", "US")
-    with pytest.raises(FlamesError, match="has no report of round 2, from which the own model"):
+    with pytest.raises(FlamesError, match=r"the report of round 2 is not in .*busi-2, expected it"):
         state.final_model_for("busi-2", "US", "US")
 
 
