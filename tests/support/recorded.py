@@ -76,10 +76,7 @@ def find_numbers(wire: bytes, numbers: Iterable[float]) -> list[float]:
 
 
 def unevenness(words: np.ndarray) -> float:
-    """Return by how many standard deviations the bytes of `words` differ from uniform noise (chi-squared).
-
-    Words that repeat are as uneven as their number of different values is small.
-    """
+    """Return by how many standard deviations the bytes of `words` differ from uniform noise (chi-squared)."""
     counts = np.bincount(words.view(np.uint8), minlength=256)
     expected = words.nbytes / 256
     freedom = 255

@@ -4,6 +4,7 @@ The nodes pin each other's identities and require secure aggregation. Everything
 recorded.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
@@ -31,6 +32,7 @@ from tests.support.asserts import assert_same, assert_same_state, without_timing
 from tests.support.cluster import SECONDS, Cluster, start_cluster
 from tests.support.packed import entries_in
 from tests.support.recorded import (
+    FRACTION,
     Recorder,
     find_numbers,
     find_weights,
@@ -95,8 +97,11 @@ def in_this_process(cluster: Cluster, run: str, **options):
 
 def own_reports(site: Site) -> list[dict[str, np.ndarray]]:
     """Return the client's own reports that are on its disk."""
-    (folder,) = site.client_state.glob("*/*")
-    return [load_client_state_of(folder, round_)[OWN] for round_ in list_rounds(folder)]
+    return [
+        load_client_state_of(folder, round_)[OWN]
+        for folder in site.client_state.glob("*/*")
+        for round_ in list_rounds(folder)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -110,9 +115,8 @@ def three(tmp_path_factory) -> Iterator[Cluster]:
 
 def test_three_nodes_train_of_which_one_is_killed_and_the_server_sees_only_sums(three, monkeypatch):
     config = between_nodes(three, "secure", rounds=3)
-    with pytest.raises(FlamesError, match=r"^round 2 opened no secure sum \(.*brats-2: ") as ended:
+    with pytest.raises(FlamesError, match=r"^round 2 opened no secure sum \(.*brats-2: "):
         federate(config)
-    assert "Node Unavailable" in str(ended.value)
     result = federate(config)
     assert [record["accepted"] for record in result.records] == [list(SITES[:3])] * 3
     assert [record["rejected"] for record in result.records] == [{}] * 3
@@ -138,16 +142,24 @@ def test_three_nodes_train_of_which_one_is_killed_and_the_server_sees_only_sums(
     assert len(reports) == 9
     assert all(find_weights(seen, report) for report in reports)
     assert find_numbers(seen, losses) == losses
+    floats = [array.reshape(-1) for array in reports[0].values() if array.dtype == np.float32]
+    assert unevenness(np.rint(np.concatenate(floats) * 2.0**FRACTION).astype(np.int64)) > 100
 
     replies = read_replies(three.root / "record")
     vectors = [unpack_masked(reply) for reply in replies if WORDS in reply.content]
-    assert len(vectors) == 3 + 2 + 3 + 3
-    words = {(one.session, one.client): one.words for one in vectors}
-    for one in words.values():
-        assert abs(unevenness(one)) < 8
-    for first, second in combinations(words.values(), 2):
-        assert abs(unevenness(first + second)) < 8
-        assert abs(unevenness(first - second)) < 8
+    # One of round 2 was lost; the pass after the last round has small vectors.
+    sizes = Counter(one.words.size for one in vectors)
+    assert sorted(sizes.values()) == [3, 3 + 2 + 3 + 3]
+    assert all(abs(unevenness(one.words)) < 8 for one in vectors)
+    # The masks between clients cancel in the sum; the own masks of all clients are left.
+    sessions = {one.session for one in vectors}
+    for session in sessions:
+        total = sum(one.words for one in vectors if one.session == session)
+        assert abs(unevenness(total)) < 8
+    for first, second in combinations((one.words for one in vectors), 2):
+        if first.size == second.size:
+            assert abs(unevenness(first + second)) < 8
+            assert abs(unevenness(first - second)) < 8
 
 
 def test_a_node_that_requires_secure_aggregation_declines_a_plain_run(three):
