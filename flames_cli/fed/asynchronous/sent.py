@@ -16,6 +16,7 @@ from flames_cli.fed.roster import Roster
 from flames_cli.fed.waiting import Work, pause
 
 LOST = "its node restarted and lost the server's message"
+ENDED = "the run ended before it reported"
 UNSENT = "its message could not be sent; see the SuperLink's log"
 
 
@@ -101,12 +102,22 @@ class Trainings:
             if self._ahead is None and time.monotonic() >= ends:
                 return []
 
-    def abandon(self) -> None:
-        """Give up all trainings; their nodes are busy until they reply, as after a round for which they are
-        late."""
-        for sent in self:
-            self._roster.settle(Reply(sent.node, problem="the run ended before it reported"))
+    def abandon(self) -> Work[None]:
+        """Give up all trainings. Real nodes are busy until they reply, as after a round for which they are
+        late; for simulated ones it waits, since what follows needs all of them."""
+        open_ = [one for one in self if one.number]
         self._open.clear()
+        while self._ahead and open_:
+            replies = list(self._grid.pull_messages([one.number for one in open_ if one.number]))
+            for reply in replies:
+                number = reply.metadata.reply_to_message_id
+                for sent in [one for one in open_ if one.number == number]:
+                    self._roster.settle(Reply(sent.node, reply))
+                    open_.remove(sent)
+            if not replies:
+                yield from pause(self._pace.poll_s)
+        for sent in open_:
+            self._roster.settle(Reply(sent.node, problem=ENDED))
 
     def _pull(self) -> list[Arrival]:
         unsent = [(one, Reply(one.node, problem=UNSENT)) for one in self if one.number == ""]

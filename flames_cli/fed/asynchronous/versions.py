@@ -69,7 +69,7 @@ class Versions:
         self._continue_trainings(clients)
         while self._state.round < self._plan.rounds:
             yield from self._make_version()
-        self._on_the_way.abandon()
+        yield from self._on_the_way.abandon()
         return self._state
 
     def _continue_trainings(self, clients: Clients) -> None:

@@ -82,13 +82,20 @@ def few_steps(plan: Plan, clients: Clients) -> str:
     """Return which models are trained with few steps; "" if there is none.
 
     The steps of a model are those of all clients of its group in all rounds together, since each of them
-    moves it; with `fraction`, those of the clients that are drawn.
+    moves it; with `fraction`, those of the clients that are drawn, and without rounds in step those of the
+    reports in a buffer.
     """
     steps: Counter[str] = Counter()
+    sizes: Counter[str] = Counter()
     for client, modality, n_train in clients:
         group = plan.algorithm.model_group_of(client, modality)
         steps[group] += plan.rounds * plan.steps_a_round(client, modality, n_train)
-    drawn = {group: round(plan.fraction * n) for group, n in steps.items()}
+        sizes[group] += 1
+    buffering = plan.algorithm.buffering
+    share = {
+        group: min(1.0, buffering.size / n) if buffering else plan.fraction for group, n in sizes.items()
+    }
+    drawn = {group: round(share[group] * n) for group, n in steps.items()}
     few = {group: n for group, n in drawn.items() if n < FEW_STEPS}
     if not few:
         return ""

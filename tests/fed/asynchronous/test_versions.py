@@ -110,6 +110,14 @@ def test_the_order_of_arrival_follows_from_the_seed_and_not_from_the_engine():
     assert summary(run(rounds=8, clock=replace(SLOW, seed=1))[1]) != summary(versions)
 
 
+def test_simulated_clients_that_train_at_the_end_are_waited_for():
+    sent_ahead = Participation(in_flight=3)
+    watched, versions = run(rounds=2, participation=sent_ahead, delays={"c": 30})
+    reported = [request.client for request, _ in watched.requests]
+    assert "c" in reported, "its message was sent ahead"
+    assert all("c" not in one for one in summary(versions))
+
+
 @pytest.mark.parametrize("algorithm", ["flames", "fedavg-modality"])
 def test_each_modality_has_its_own_versions_and_clock(algorithm):
     profiles = [*PROFILES, make_profile("breast", "US", 40)]
