@@ -38,9 +38,10 @@ def describe_privacy(gathered: Gathered) -> str:
     spent = (
         lines[-1] if lines and "epsilon" in lines[-1] else {"epsilon": None, "delta": config.dp_delta or 1e-5}
     )
+    place = " that the clients added" if config.secure_aggregation else ""
     return (
-        f"Differential privacy: {epsilon_spent(spent)} for each client, with noise {config.dp_noise:g} and "
-        f"clip {config.dp_clip:g}. {NOT_COVERED}"
+        f"Differential privacy: {epsilon_spent(spent)} for each client, with noise "
+        f"{config.dp_noise:g}{place} and clip {config.dp_clip:g}. {NOT_COVERED}"
     )
 
 

@@ -12,11 +12,12 @@ from flames_cli.errors import FlamesError
 from flames_cli.fed.client_state import PREFERENCE
 from flames_cli.stages.export.making import list_models, make_client_model
 from flames_cli.stages.export.source_runs import read_source_run
+from flames_cli.stages.federate import run_files
 from flames_cli.stages.federate.stage import federate
 from flames_cli.stages.rounds import choose_round, load_round, read_run_rounds
 from flames_cli.store.checkpoint import load_state
 from flames_cli.store.client_state import load_client_state_of
-from flames_cli.store.runs import RunFolder
+from flames_cli.store.runs import RunFolder, read_rounds
 from tests.support.once import make_once
 from tests.support.secure_runs import make_six
 from tests.support.stages import evaluate_run, federate_config
@@ -149,3 +150,34 @@ def test_clients_that_choose_have_the_results_of_the_plain_run_in_their_own_stat
         assert found.gains == pytest.approx(expected.gains, abs=1e-3)
     for record in (root / "runs" / "secure" / "rounds.jsonl").read_text().splitlines():
         assert not any(word in record for word in ("pick", "candidates"))
+
+
+@pytest.mark.long
+@pytest.mark.federated
+def test_a_run_without_a_client_s_report_goes_back_and_an_interrupted_pass_is_made_again(
+    pair, tmp_path, monkeypatch
+):
+    root = shutil.copytree(pair("flames"), tmp_path / "workspace")
+    (folder,) = RunFolder(root / "runs" / "secure").clients.glob("*/busi-2")
+    shutil.rmtree(folder / "round-00002")
+    config = federate_config(root, run="secure", rounds=3, secure_aggregation=True, **SMALLEST)
+
+    def stop(*_):
+        raise FlamesError("the disk is full")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(run_files, "save_statistics", stop)
+        with pytest.raises(FlamesError, match="the disk is full"):
+            federate(config)
+    notes = federate(config).notes
+    assert [one["round"] for one in read_rounds(RunFolder(root / "runs" / "secure").rounds)] == [1, 2, 3]
+    assert not any("did not" in note for note in notes)
+    plain = federate(federate_config(root, run="plain", rounds=3, **SMALLEST))
+    _, secure = loaded(root, "secure")
+    _, expected = loaded(root, plain.run)
+    for client, group in CLIENTS.items():
+        assert_close(
+            secure.final_model_for(client, group, group),
+            expected.final_model_for(client, group, group),
+            atol=1e-4,
+        )
