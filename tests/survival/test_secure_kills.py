@@ -34,14 +34,20 @@ POINTS = [
 ]
 
 
+def is_drawn(path):
+    """Return whether a file has what each session draws at random: keys, and words under their masks."""
+    of_session = path.name.startswith(("sum-", "own_factor")) or path.parent.name == "secure"
+    return of_session or path.name in ("state.json", "memory.json") or path.suffix == ".lock"
+
+
 def content(workspace):
-    """Return the results of a run, by path; the sessions of clients have other keys in each run."""
+    """Return the results of a run, by path, without what is drawn at random."""
     run = workspace / "runs" / "one"
     files = {
         "/".join(part for part in path.relative_to(run).parts if len(part) != 16): path.read_bytes()
         for folder in ("checkpoints", "clients")
         for path in sorted((run / folder).rglob("*"))
-        if path.is_file() and path.suffix != ".lock" and path.parent.name != "secure"
+        if path.is_file() and not is_drawn(path)
     }
     lines = (run / "rounds.jsonl").read_text().splitlines()
     files["rounds.jsonl"] = without_timings(json.loads(line) for line in lines)
