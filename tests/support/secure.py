@@ -16,6 +16,7 @@ from flames_cli.fed.client_state import OWN, OWN_FACTOR, client_state_folder
 from flames_cli.fed.engines.inline import make_contexts, run_inline
 from flames_cli.fed.federation import Federation, NoteOpening, no_opening_to_note
 from flames_cli.fed.messages import pack_profile, unpack_task
+from flames_cli.fed.modality_states import ModalityStates
 from flames_cli.fed.node import NodeSettings
 from flames_cli.fed.participation import ALL_AT_ONCE
 from flames_cli.fed.plan import Plan
@@ -77,6 +78,7 @@ def run_secure(
     participation: Any = ALL_AT_ONCE,
     changes: Mapping[str, Any] | None = None,
     note_opening: NoteOpening = no_opening_to_note,
+    by_modality: bool = False,
     **plan: Any,
 ) -> SecureRun:
     """Run a federation of stub clients on the inline engine, and return what passed.
@@ -150,13 +152,18 @@ def run_secure(
         "secure": True,
         **plan,
     }
+
+    def save(state: Any, record: dict[str, Any]) -> None:
+        seen.saved.append((state, record))
+
     made = Federation(
         Plan(replace(get_algorithm(algorithm), **(changes or {})), rounds, **options),
-        lambda state, record: seen.saved.append((state, record)),
+        save,
         resumed,
         seen.events.append,
         participation,
         note_opening=note_opening,
+        by_modality=ModalityStates(save) if by_modality else None,
     )
     run_inline(make_server_app(lambda _: made), app, make_contexts({node: {} for node in of_node}))
     return seen

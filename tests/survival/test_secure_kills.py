@@ -5,6 +5,9 @@ import json
 
 import pytest
 
+from flames_cli.stages.own_models import with_own_models
+from flames_cli.store.checkpoint import load_state
+from flames_cli.store.runs import RunFolder
 from tests.support.asserts import without_timings
 from tests.support.secure_runs import make_six
 from tests.support.tiny import tiny_options
@@ -34,6 +37,10 @@ POINTS = [
 ]
 
 
+HIDDEN = ("sum-", "own_factor.", "memory.json", "state.json")
+"""Starts of the names of files with keys, with what they hide, or with the checksums of these files."""
+
+
 def content(workspace):
     """Return the results of a run, by path; the sessions of clients have other keys in each run."""
     run = workspace / "runs" / "one"
@@ -42,6 +49,13 @@ def content(workspace):
         for folder in ("checkpoints", "clients")
         for path in sorted((run / folder).rglob("*"))
         if path.is_file() and path.suffix != ".lock" and path.parent.name != "secure"
+        if not path.name.startswith(HIDDEN)
+    }
+    state = with_own_models(RunFolder(run), load_state(run / "checkpoints"))
+    files |= {
+        f"{client}/{name}": array.tobytes()
+        for client, weights in state.personal.items()
+        for name, array in weights.items()
     }
     lines = (run / "rounds.jsonl").read_text().splitlines()
     files["rounds.jsonl"] = without_timings(json.loads(line) for line in lines)

@@ -22,6 +22,7 @@ NEED_A_SERVER = {
     "server_momentum": "only a server makes steps with momentum",
     "ema": "only a server averages its models over rounds",
     "fraction": "nobody draws the peers of a round; --absent is the probability that a peer is offline",
+    "rounds_by": "peers of different modalities exchange nothing, and a simulation runs all peers in turn",
     "style_from": "a server passes styles from client to client",
     "min_clients": _WAITS,
     "min_clients_by_modality": _WAITS,

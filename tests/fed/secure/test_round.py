@@ -80,6 +80,18 @@ def test_masks_change_no_bit_of_the_models(tmp_path):
     assert len({each.tobytes() for each in words}) == len(words) == 4 * len(PROFILES)
 
 
+@pytest.mark.parametrize("algorithm", ["flames", "fedavg-modality"])
+def test_rounds_by_modality_have_the_sums_and_models_of_rounds_in_step_bit_for_bit(algorithm, tmp_path):
+    step = run_secure(PROFILES, tmp_path / "step", algorithm, rounds=3)
+    own = run_secure(PROFILES, tmp_path / "own", algorithm, rounds=3, by_modality=True)
+    assert_same_state(own.state, step.state)
+    assert own.state.clients == step.state.clients
+    assert [(one.group, one.round, one.clients, one.total) for one in own.state.sums] == [
+        (one.group, one.round, one.clients, one.total) for one in step.state.sums
+    ]
+    assert [record["groups"] for record in own.records] == [record["groups"] for record in step.records]
+
+
 @pytest.mark.parametrize("wire", ["fp16", "bf16"])
 def test_words_of_32_bits_round_a_sum_by_2_to_the_minus_17_for_each_client(wire, tmp_path):
     found = run_secure(PROFILES, tmp_path, rounds=2, wire_dtype=wire)
