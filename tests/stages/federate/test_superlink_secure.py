@@ -114,15 +114,15 @@ def three(tmp_path_factory) -> Iterator[Cluster]:
 
 
 def test_three_nodes_train_of_which_one_is_killed_and_the_server_sees_only_sums(three, monkeypatch):
-    config = between_nodes(three, "secure", rounds=3)
+    config = between_nodes(three, "secure", rounds=2)
     with pytest.raises(FlamesError, match=r"^round 2 opened no secure sum \(.*brats-2: "):
         federate(config)
     result = federate(config)
-    assert [record["accepted"] for record in result.records] == [list(SITES[:3])] * 3
-    assert [record["rejected"] for record in result.records] == [{}] * 3
+    assert [record["accepted"] for record in result.records] == [list(SITES[:3])] * 2
+    assert [record["rejected"] for record in result.records] == [{}] * 2
 
     monkeypatch.setattr(inline, "InlineGrid", Recorder)
-    plain = in_this_process(three, "plain", rounds=3)
+    plain = in_this_process(three, "plain", rounds=2)
     state = load_state(plain.folder / "checkpoints", result.chosen.round)
     wire = read_requests(three.root / "record")
     for name in SITES[:3]:
@@ -139,7 +139,7 @@ def test_three_nodes_train_of_which_one_is_killed_and_the_server_sees_only_sums(
         entries_in(reply.content[ARRAYS]) for reply in Recorder.kept if reply.metadata.message_type == "train"
     ]
     seen = b"".join(message_to_proto(reply).SerializeToString() for reply in Recorder.kept)
-    assert len(reports) == 9
+    assert len(reports) == 6
     assert all(find_weights(seen, report) for report in reports)
     assert find_numbers(seen, losses) == losses
     floats = [array.reshape(-1) for array in reports[0].values() if array.dtype == np.float32]
@@ -149,7 +149,7 @@ def test_three_nodes_train_of_which_one_is_killed_and_the_server_sees_only_sums(
     vectors = [unpack_masked(reply) for reply in replies if WORDS in reply.content]
     # One of round 2 was lost; the pass after the last round has small vectors.
     sizes = Counter(one.words.size for one in vectors)
-    assert sorted(sizes.values()) == [3, 3 + 2 + 3 + 3]
+    assert sorted(sizes.values()) == [3, 3 + 2 + 3]
     assert all(abs(unevenness(one.words)) < 8 for one in vectors)
     # The masks between clients cancel in the sum; the own masks of all clients are left.
     sessions = {one.session for one in vectors}
