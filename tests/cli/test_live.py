@@ -6,10 +6,12 @@ from rich.console import Console
 
 from flames_cli.cli.live import LONG_SECONDS, FederationView, progress_bars
 from flames_cli.fed.events import (
+    ClientAsked,
     Estimated,
     FederationStarted,
     FinalModelsExamined,
     LineLogged,
+    ModalityDone,
     Noted,
     ReportReceived,
     ReportRejected,
@@ -115,6 +117,36 @@ def test_off_a_terminal_a_line_a_round_is_printed():
         "(mean of 2 clients)\n"
         "flames: round 2/50 in 1 min\n"
     )
+
+
+def modality_done(modality, number):
+    return ModalityDone(modality, {**round_done(number, 0.5).record})
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_modalities_that_do_their_own_rounds_are_shown_by_name(terminal):
+    console = console_of(terminal)
+    with FederationView(console, "flames", on_cpu=False) as view:
+        for event in (
+            FederationStarted(CLIENTS, 1, 50, by_modality=True),
+            ClientAsked("brats-1", 1),
+            modality_done("US", 1),
+            ClientAsked("otu2d", 2),
+            modality_done("MRI", 1),
+            round_done(1, 0.5),
+        ):
+            view(event)
+    written = console.file.getvalue()
+    if terminal:
+        assert "flames: rounds MRI 1, US 2 of 50 (Dice on validation)" in written
+        last = frames(written.replace("flames: rounds", "flames: round "))[-1]
+        assert last.count("training") == 1, "ultrasound trains while the round of MRI has ended"
+    else:
+        done = "in 1 min, validation Dice 0.250 as received, 0.500 after local training (mean of 1 client)"
+        assert written == (
+            f"flames: US round 1/50 {done}\nflames: MRI round 1/50 {done}\n"
+            "flames: all modalities have done round 1/50\n"
+        )
 
 
 def test_the_final_models_are_scored_in_a_line_of_their_own():

@@ -76,7 +76,7 @@ def merge_states(states: Sequence[State]) -> State:
     order = Order.of({name: last.group for state in states for name, last in state.clients.items()})
     sums = [one for state in states for one in state.sums]
     personal = ClientModels()
-    for state in states:
+    for state in sorted(states, key=lambda one: min(one.clients, default="")):
         personal = personal.replaced_by(state.personal)
     return State(
         round=states[0].round,

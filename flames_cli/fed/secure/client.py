@@ -6,7 +6,7 @@ vector, and this module a second sum of one round with other clients.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from flwr.app import Message
@@ -276,12 +276,19 @@ def mask_report(
     """Return the reply to a training request: the masked vector of the report's weights and numbers, or of
     the clipped update with noise.
 
-    `start` are the weights of the request.
+    `start` are the weights of the request, whose order is that of the vector.
 
     Raises:
+        Declined: the report has other entries than the request.
         FlamesError: a value, or the noise, does not fit the words.
     """
     terms = session.terms
+    if report.weights.keys() != start.keys():
+        raise Declined(
+            f"its model has {len(report.weights)} entries, and the server's message {len(start)}, expected "
+            "the same ones; install the same version everywhere"
+        )
+    report = replace(report, weights={name: report.weights[name] for name in start})
     layout = round_layout(report.weights, terms)
     if terms.private:
         check_finite(report.weights)

@@ -328,9 +328,13 @@ class _Attempt:
             self._roster.settle(reply)
             answered.add(reply.node)
             group, client = of_node[reply.node]
-            if (reason := self._take(reply, group, client, take, what)) and fails:
-                group.members.discard(client)
-                self._fail(client, reason)
+            if reason := self._take(reply, group, client, take, what):
+                if fails:
+                    group.members.discard(client)
+                    self._fail(client, reason)
+                else:
+                    note = f"client {client} gave no shares to open the sum of round {self._round}: {reason}"
+                    self._on_event(Noted(note))
             del reply  # frees the memory while the next reply is awaited
         for node in of_node.keys() - answered:
             if fails:

@@ -158,7 +158,7 @@ def test_neighbour_means_are_models_of_the_peers(four):
         ),
         ({"ema": 0.5}, "--ema 0.5 with --engine swarm: only a server averages"),
         ({"fraction": 0.5}, "--fraction 0.5 with --engine swarm: nobody draws the peers"),
-        ({"rounds_by": "modality"}, "--rounds-by modality with --engine swarm: peers of different modalities"),
+        ({"rounds_by": "modality"}, "--rounds-by modality with --engine swarm: peers of"),
         ({"style_from": 2}, "--style-from 2 with --engine swarm: a server passes styles"),
         ({"min_clients": 2}, "--min-clients 2 with --engine swarm: no server waits"),
         ({"min_clients_by_modality": {"US": 1}}, "--min-clients US=1 with --engine swarm: no server waits"),
