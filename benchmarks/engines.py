@@ -6,7 +6,7 @@
 
 `sites`: three real nodes with TLS on this machine's loopback interface, started by the commands of hospitals
 (`flames deploy`), train a U-Net of 8 base channels on phantoms of 64×64. The same run with `--engine inline`
-shows the training alone, of one client after the other.
+shows the training alone, of one client after the other. `secure` is the same run with secure aggregation.
 
 `constant`: clients return the received weights plus a constant, so that the figures show the messages and the
 server but no training. FLAMES' server and Flower's own FedAvg run in one process, and over ray; NVFlare's
@@ -118,14 +118,20 @@ def print_line(
 
 
 def measure_sites(folder: Path, rounds: int, size: int) -> None:
-    """Measure the same run in one process and with real nodes; the second time the nodes are warm."""
+    """Measure the same run in one process and with real nodes, without and with secure aggregation.
+
+    The second run of the nodes finds them warm, and is compared with the third.
+    """
     workspace = folder / "workspace"
     prepare(workspace, size)
     marks, processors = federate_sites(workspace, rounds)
     inline = print_line("sites", "inline", marks, None, processors)
+    marks, processors = federate_sites(workspace, rounds, secure=True)
+    print_line("sites", "inline, secure", marks, inline, processors)
     with deployed(workspace, folder) as deployment:
-        for engine in ("superlink, TLS", "superlink, TLS, again"):
-            marks, processors = federate_sites(workspace, rounds, deployment)
+        for engine in ("superlink, TLS", "superlink, TLS, again", "superlink, TLS, secure"):
+            secure = engine.endswith("secure")
+            marks, processors = federate_sites(workspace, rounds, deployment, secure)
             print_line("sites", engine, marks, inline, processors)
 
 
@@ -168,9 +174,9 @@ def deployed(workspace: Path, folder: Path) -> Iterator[Deployment]:
 
 
 def federate_sites(
-    workspace: Path, rounds: int, deployment: Deployment | None = None
+    workspace: Path, rounds: int, deployment: Deployment | None = None, secure: bool = False
 ) -> tuple[list[float], list[float]]:
-    """Run a federation in this process, or with the nodes of `deployment`.
+    """Run a federation in this process, or with the nodes of `deployment`; `secure`: with secure aggregation.
 
     Return the time and the processor time at its start and at the end of each round.
     """
@@ -183,7 +189,7 @@ def federate_sites(
 
     real = {"engine": "superlink", "deployment": deployment.path} if deployment else {"engine": "inline"}
     small = {"batch_size": 8, "model": "unet", "model_options": {"base_channels": 8}, "device": "cpu"}
-    chosen = {"strategy": "fedavg", "rounds": rounds + 1, "fresh": True}
+    chosen = {"strategy": "fedavg", "rounds": rounds + 1, "fresh": True, "secure_aggregation": secure}
     federate(FederateConfig(workspace=workspace, **small, **chosen, **real), watch)
     return marks, processors
 

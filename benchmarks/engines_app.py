@@ -20,9 +20,10 @@ from flames_cli.arrays import Weights
 from flames_cli.core.federated.reports import State
 from flames_cli.fed.algorithms import get_algorithm
 from flames_cli.fed.engines.inline import FIRST_NODE, make_contexts, run_inline
+from flames_cli.fed.federation import Federation
 from flames_cli.fed.participation import Participation
 from flames_cli.fed.plan import Plan
-from flames_cli.fed.server import Federation, run_rounds
+from flames_cli.fed.server import run_rounds
 
 WAIT_SECONDS = 120.0
 """Time that the simulated nodes have to start."""

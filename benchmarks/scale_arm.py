@@ -42,10 +42,11 @@ from flames_cli.core.rng import derive_rng
 from flames_cli.errors import FlamesError
 from flames_cli.fed.algorithms import get_algorithm
 from flames_cli.fed.engines.inline import FIRST_NODE, make_contexts, run_inline
+from flames_cli.fed.federation import Federation, Save, nothing_to_save
 from flames_cli.fed.messages import ARRAYS, METRICS, TRAIN, Profile, pack_profile, pack_report, unpack_task
 from flames_cli.fed.plan import Plan
 from flames_cli.fed.records import record_of
-from flames_cli.fed.server import Federation, Save, make_server_app, nothing_to_save
+from flames_cli.fed.server import make_server_app
 from flames_cli.stages.federate.run_files import make_round_saver, open_spool
 from flames_cli.store.runs import RunFolder
 

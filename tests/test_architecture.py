@@ -52,6 +52,11 @@ def test_algorithms_load_neither_torch_nor_flower():
     assert packages_loaded_by("flames_cli.fed.algorithms") & {"torch", "flwr"} == set()
 
 
+def test_secure_aggregation_is_arithmetic_without_files_and_messages():
+    heavy = {"torch", "flwr", "h5py", "safetensors", "pydantic", "typer", "matplotlib"}
+    assert packages_loaded_by("flames_cli.secagg") & heavy == set()
+
+
 def test_core_loads_nothing_that_reads_or_trains():
     modules = ", ".join(
         f"flames_cli.core.{path.stem}" for path in (ROOT / "flames_cli" / "core").glob("[!_]*.py")

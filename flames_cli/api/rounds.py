@@ -6,6 +6,7 @@ from statistics import fmean
 from typing import Any
 
 from flames_cli.core.federated.best_round import RoundScores
+from flames_cli.core.federated.round_parts import scored_parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,8 @@ class Round:
     rejected: int
     """Number of clients whose reports were rejected or did not come."""
     train_loss: float | None
-    """Mean training loss of the clients, each weighted by its training images."""
+    """Mean training loss of the clients, each weighted by its training images; with secure aggregation a
+    plain mean."""
     val_dice: float | None
     """Mean Dice of the models after this round over the validation images of all clients; the next round
     measures it, and the last pass for the last round."""
@@ -68,8 +70,8 @@ _FIGURES = {one.name: str(one.type) for one in fields(ClientRound)[6:]}
 
 def make_round(run: str, line: Mapping[str, Any], scores: RoundScores | None = None) -> Round:
     """Return the record of a line of rounds.jsonl, with the scores of the run's rounds if they are known."""
-    number, clients = int(line["round"]), [one for one in line.get("clients", ()) if "train_loss" in one]
-    losses = [(_number(one["train_loss"]), one.get("n_examples") or 1) for one in clients]
+    number, parts = int(line["round"]), [one for one in scored_parts(line) if "train_loss" in one]
+    losses = [(_number(one["train_loss"]), one.get("n_examples") or one.get("clients") or 1) for one in parts]
     known = [(loss, n) for loss, n in losses if loss is not None]
     return Round(
         run=run,

@@ -1,6 +1,5 @@
 """Progress: a live view on a terminal, else lines: one for each round, and one every 30 s."""
 
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flames_cli.cli.text import count, duration, epsilon_spent
+from flames_cli.core.federated.round_parts import has_groups, scored_parts
 from flames_cli.fed.events import (
     ClientAsked,
     ClientJoined,
@@ -22,6 +22,7 @@ from flames_cli.fed.events import (
     FederationStarted,
     FinalModelsExamined,
     LineLogged,
+    ModalityDone,
     NodeRejected,
     Noted,
     ReportReceived,
@@ -119,6 +120,7 @@ class FederationView:
         self._on_cpu = on_cpu
         self._rows: dict[str, dict[str, str]] = {}
         self._round = self._rounds = 0
+        self._by_modality: dict[str, int] = {}
         self._left = "measuring the first steps"
         self._spent = ""
         self._warned = False
@@ -142,6 +144,8 @@ class FederationView:
             self._round, self._rounds = event.first_round, event.rounds
             for client, modality, n_train in event.clients:
                 self._rows[client] = {"modality": modality, "images": str(n_train)}
+                if event.by_modality:
+                    self._by_modality[modality] = event.first_round
         elif isinstance(event, ClientJoined):
             self._rows[event.client] = {"modality": event.modality, "images": str(event.n_train)}
         elif isinstance(event, NodeRejected):
@@ -154,8 +158,7 @@ class FederationView:
                 f"waiting up to {duration(event.seconds)} before round {max(event.round, 1)}: {event.missing}"
             )
         elif isinstance(event, ClientAsked):
-            self._round = event.round
-            self._rows[event.client]["state"] = "training"
+            self._note_asked(event)
         elif isinstance(event, StepDone):
             self._round = event.round
             self._rows[event.client]["state"] = f"training {event.step}/{event.steps}"
@@ -167,8 +170,10 @@ class FederationView:
             about = "at least" if event.at_least else "about"
             self._left = f"{about} {duration(event.seconds_left)} left"
             self._warn_if_long(event.seconds_left)
+        elif isinstance(event, ModalityDone):
+            self._note_done(event.record, event.modality)
         elif isinstance(event, RoundDone):
-            self._note_round(event)
+            self._note_round(event.record)
         elif isinstance(event, FinalModelsExamined):
             self._note_final(event)
         elif isinstance(event, LineLogged) and self._verbose:
@@ -176,9 +181,11 @@ class FederationView:
         if self._live:
             self._live.update(self._draw(), refresh=True)
         elif isinstance(event, StepDone | ReportReceived) and self._pause.is_over():
-            state = self._rows[event.client]["state"]
+            row = self._rows[event.client]
+            # A step without rounds in step has the number of the client's training.
+            round_ = self._by_modality.get(row.get("modality", ""), event.round)
             self._print(
-                f"{self._title}: round {self._round}/{self._rounds}, {event.client}: {state}; {self._left}",
+                f"{self._title}: round {round_}/{self._rounds}, {event.client}: {row['state']}; {self._left}",
                 "default",
             )
 
@@ -199,15 +206,32 @@ class FederationView:
     def _note_report(self, event: ReportReceived) -> None:
         row = self._rows[event.client]
         row["state"] = "done"
-        row["loss"] = f"{event.metrics.get('train_loss', math.nan):.3f}"
-        for column in ("received", "trained"):
-            if f"{column}_val_dice" in event.metrics:
-                row[column] = f"{event.metrics[f'{column}_val_dice']:.3f}"
+        _fill(row, event.metrics)
 
-    def _note_round(self, event: RoundDone) -> None:
-        for row in self._rows.values():
-            row["state"] = "waiting"
-        record = event.record
+    def _note_asked(self, event: ClientAsked) -> None:
+        self._round, row = event.round, self._rows[event.client]
+        row["state"] = "training"
+        if self._by_modality:
+            self._by_modality[row["modality"]] = event.round
+
+    def _note_round(self, record: Mapping[str, Any]) -> None:
+        if not self._by_modality:
+            self._note_done(record)
+        elif not (self._live or self._verbose):
+            done = f"all modalities have done round {record['round']}/{self._rounds}"
+            self._console.print(f"{self._title}: {done}", soft_wrap=True)
+
+    def _note_done(self, record: Mapping[str, Any], modality: str = "") -> None:
+        """Note a round of all clients, or of those of a modality that does its own rounds."""
+        # Without rounds in step, the clients that did not report go on with their training.
+        names = [one["client"] for one in record["clients"]] if "clock_seconds" in record else [*self._rows]
+        for row in (self._rows[name] for name in names):
+            if not modality or row.get("modality") == modality:
+                row["state"] = "waiting"
+        if has_groups(record):
+            for part in scored_parts(record):
+                row = self._rows[part["client"]] = {"state": count(part["clients"], "client")}
+                _fill(row, part)
         if unchanged := record["unchanged_groups"]:
             self._say(
                 f"round {record['round']}: no good report of {', '.join(unchanged)}: the model is unchanged"
@@ -217,30 +241,28 @@ class FederationView:
         self._pause.begin()
         if self._live or self._verbose:
             return
-        shown = _mean_dice(record["clients"])
+        shown = _mean_dice(scored_parts(record))
         if self._spent:
             shown += f", {self._spent}"
-        self._console.print(
-            f"{self._title}: round {record['round']}/{self._rounds} in {duration(record['seconds'])}{shown}",
-            soft_wrap=True,
-        )
+        of_whom = f"{modality} " if modality else ""
+        done = f"{of_whom}round {record['round']}/{self._rounds} in {duration(record['seconds'])}"
+        self._console.print(f"{self._title}: {done}{shown}", soft_wrap=True)
 
     def _note_final(self, event: FinalModelsExamined) -> None:
         for row in self._rows.values():
             row["state"] = "done"
-        dice = [client["val_dice"] for client in event.record["clients"] if "val_dice" in client]
-        self._note_models("final models", dice)
+        self._note_models("final models", scored_parts(event.record))
         for client, reason in event.record["missing"].items():
             self._say(f"{client} did not report on the final models: {reason}")
         for earlier in event.record.get("earlier", ()):
-            dice = [client["val_dice"] for client in earlier["clients"] if "val_dice" in client]
-            self._note_models(f"best earlier round {earlier['round']}", dice)
+            self._note_models(f"best earlier round {earlier['round']}", scored_parts(earlier))
 
-    def _note_models(self, what: str, dice: Sequence[float]) -> None:
-        if dice:
+    def _note_models(self, what: str, parts: Sequence[Mapping[str, Any]]) -> None:
+        if dice := [part["val_dice"] for part in parts if "val_dice" in part]:
             mean = sum(dice) / len(dice)
             self._say(
-                f"{self._title}: {what}, validation Dice {mean:.3f} ({_mean_of(dice)})", style="default"
+                f"{self._title}: {what}, validation Dice {mean:.3f} ({_mean_of(dice, parts)})",
+                style="default",
             )
 
     def _warn_if_long(self, seconds: float) -> None:
@@ -255,7 +277,9 @@ class FederationView:
 
     def _draw(self) -> Group:
         """Return the table, at most 80 columns wide, of constant width and height while it fills."""
-        title = f"{self._title}: round {self._round} of {self._rounds} (Dice on validation)"
+        rounds = ", ".join(f"{modality} {one}" for modality, one in self._by_modality.items())
+        present = f"rounds {rounds}" if rounds else f"round {self._round}"
+        title = f"{self._title}: {present} of {self._rounds} (Dice on validation)"
         table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
         for name, least, justify in COLUMNS:
             table.add_column(name, min_width=least, justify=justify, no_wrap=True, overflow="ellipsis")
@@ -264,15 +288,24 @@ class FederationView:
         return Group(table, Text(", ".join(filter(None, (self._left, self._spent))), style="dim"))
 
 
-def _mean_dice(clients: Sequence[Mapping[str, Any]]) -> str:
+def _fill(row: dict[str, str], numbers: Mapping[str, Any]) -> None:
+    """Show loss and validation Dice in a row of the live table, as far as they are known."""
+    known = {column: numbers.get(f"{column}_val_dice") for column in ("received", "trained")}
+    for column, value in {"loss": numbers.get("train_loss"), **known}.items():
+        if value is not None:
+            row[column] = f"{value:.3f}"
+
+
+def _mean_dice(parts: Sequence[Mapping[str, Any]]) -> str:
     """Return the mean validation Dice of the models as received, and after local training."""
-    received = [client["received_val_dice"] for client in clients if "received_val_dice" in client]
-    trained = [client["trained_val_dice"] for client in clients if "trained_val_dice" in client]
+    received = [part["received_val_dice"] for part in parts if "received_val_dice" in part]
+    trained = [part["trained_val_dice"] for part in parts if "trained_val_dice" in part]
     if not received or not trained:
         return ""
     means = f"{sum(received) / len(received):.3f} as received, {sum(trained) / len(trained):.3f} after"
-    return f", validation Dice {means} local training ({_mean_of(trained)})"
+    return f", validation Dice {means} local training ({_mean_of(trained, parts)})"
 
 
-def _mean_of(values: Sequence[float]) -> str:
-    return f"mean of {count(len(values), 'client')}"
+def _mean_of(values: Sequence[float], parts: Sequence[Mapping[str, Any]]) -> str:
+    """Return how many values are averaged: those of clients, or of the clients of each model together."""
+    return f"mean of {count(len(values), 'model' if any('clients' in one for one in parts) else 'client')}"

@@ -180,5 +180,6 @@ PARSERS: dict[str, Callable[[str, Any], Any]] = {
     "split": parse_numbers,
     "hold_out_site": parse_lists,
     "model_options": parse_numbers,
+    "slow": parse_numbers,
 }
 """Parser of each option whose typed form is not that of its key."""

@@ -62,10 +62,11 @@ class FederateConfig(_TrainSection, Section):
         "densenet-unet", "Segmentation model; see the list below.", names="models", metavar="MODEL"
     )
     rounds: Annotated[int, Field(ge=1)] = option(50, "Number of rounds in total.", may_change=True)
-    engine: Literal["inline", "ray", "superlink"] = option(
+    engine: Literal["inline", "ray", "superlink", "swarm"] = option(
         "inline",
         "Engine that runs the clients: inline in this process; ray as many simulated nodes on this machine "
-        "(needs the extra flames-cli\\[ray]); superlink on real nodes, which `flames deploy` sets up.",
+        "(needs the extra flames-cli\\[ray]); superlink on real nodes, which `flames deploy` sets up; swarm "
+        "in this process, as peers that exchange their weights with neighbours, without a server.",
         may_change=True,
     )
     device: Device = option("auto", "Device for training.", may_change=True)
@@ -154,6 +155,46 @@ class FederateConfig(_TrainSection, Section):
     fraction: Part = option(
         1.0, "Fraction of the clients of each modality that a round asks; they are drawn by seed.", FEDERATION
     )
+    rounds_by: Literal["all", "modality"] = option(
+        "all",
+        "Clients that do a round together: all, or those of each modality, so that no modality waits for "
+        "another one.",
+        FEDERATION,
+    )
+    asynchronous: bool = option(
+        False,
+        "Let each client train the newest model of its modality as soon as it has reported, instead of "
+        "waiting for slower clients; a round is then one flush of the buffer. Rounds are by modality.",
+        FEDERATION,
+    )
+    buffer: Annotated[int, Field(ge=1)] = option(
+        2,
+        "Number of reports that make the next version of a modality's models, with --asynchronous; at most "
+        "its number of clients.",
+        FEDERATION,
+        metavar="REPORTS",
+    )
+    staleness: Annotated[float, Field(ge=0, le=100)] = option(
+        0.5,
+        "Exponent A of the weight (1 + versions missed)^-A of a report, with --asynchronous; 0: a stale "
+        "report counts as much as a fresh one.",
+        FEDERATION,
+        metavar="A",
+    )
+    slow: dict[str, Annotated[float, Field(gt=0, le=1e6)]] = option(
+        {},
+        "Client whose simulated trainings take FACTOR times as long, such as brats-1=10, with "
+        "--asynchronous; may be repeated.",
+        FEDERATION,
+        metavar="CLIENT=FACTOR",
+    )
+    jitter: Annotated[float, Field(ge=0, lt=1)] = option(
+        0.1,
+        "Largest random deviation of the duration of a simulated training, as a part of it, with "
+        "--asynchronous; it is drawn by seed.",
+        FEDERATION,
+        metavar="PART",
+    )
     wire_dtype: Literal["fp32", "fp16", "bf16", "int8"] = option(
         "fp32",
         "Type in which weights travel; fp16 and bf16 take half the bytes, int8 a quarter for reports.",
@@ -176,13 +217,19 @@ class FederateConfig(_TrainSection, Section):
         "Reject a report that moved its model more than this many times as far as the median client's; "
         "0: never.",
         TRUST,
-        shown="10 with superlink, else 0",
+        shown="10 with superlink, else 0; 0 with --secure-aggregation",
         may_change=True,
+    )
+    secure_aggregation: bool = option(
+        False,
+        "Hide each client's weights from the server: clients mask their reports, of which the server learns "
+        "only the sum over a model's clients, 3 or more.",
+        TRUST,
     )
     dp_noise: Annotated[float, Field(gt=0, le=1e6)] | None = option(
         None,
         "Differential privacy: standard deviation of the noise on the sum of a round's updates, in clips. "
-        "Every client then has the same weight.",
+        "Every client then has the same weight. With --secure-aggregation the clients add the noise.",
         TRUST,
         shown="no privacy",
     )
@@ -219,12 +266,25 @@ class FederateConfig(_TrainSection, Section):
         ENGINE,
         shown="as in the partition on this machine, else grey",
     )
-    min_clients: Annotated[int, Field(ge=1)] = option(
-        1,
+    topology: Literal["ring", "random", "full"] | None = option(
+        None,
+        "Neighbours of each peer, with swarm: ring in the order of names; random, in which all have the "
+        "same number; or full, all peers of the modality.",
+        ENGINE,
+        shown="ring",
+    )
+    neighbours: Annotated[int, Field(ge=1)] | None = option(
+        None, "Neighbours of each peer, with --topology random.", ENGINE, shown="3"
+    )
+    absent: Fraction = option(
+        0.0, "Probability, below 1, that a peer is offline in a round, with swarm; drawn by seed.", ENGINE
+    )
+    min_clients: Annotated[int, Field(ge=1)] | None = option(
+        None,
         "Clients of each modality, or of one with MODALITY=NUMBER, that a round needs to start.",
         ENGINE,
         may_change=True,
-        shown="1",
+        shown="1; 3 with --secure-aggregation and a model for each modality",
         metavar="NUMBER",
     )
     min_clients_by_modality: dict[str, Annotated[int, Field(ge=0)]] = option(
@@ -301,6 +361,11 @@ class FederateConfig(_TrainSection, Section):
         given = {entry.name: getattr(self, entry.name) for entry in fields(TrainOptions)}
         own = {key: value for key, value in training_defaults(self.model).items() if given[key] is None}
         return TrainOptions(**{**given, **own})
+
+    @property
+    def by_modality(self) -> bool:
+        """True if each modality does its own rounds."""
+        return self.rounds_by == "modality" or self.asynchronous
 
     @property
     def style_stays(self) -> bool:

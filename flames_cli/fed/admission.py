@@ -18,6 +18,8 @@ class Requirements:
     """Smallest number of images that the model can train on in one step."""
     plugins: Mapping[str, str] = field(default_factory=dict)
     """Packages whose plug-ins every client needs, name → version."""
+    secure: bool = False
+    """True: the run has secure aggregation."""
 
     def rejection_reason(self, profile: Profile, registered: str, taken: Collection[str]) -> str | None:
         """Return why a client may not join; None if it may.
@@ -36,6 +38,11 @@ class Requirements:
             return (
                 f"its shard has version {profile.format} of {SHARD.name}, this server reads {SHARD.version}; "
                 "install the same version everywhere and run `flames partition` again"
+            )
+        if profile.secure_only and not self.secure:
+            return (
+                "its owner takes part only in runs with secure aggregation, and this run has none; federate "
+                "with --secure-aggregation, or without this site"
             )
         if problem := package_problem(self.plugins, parse_packages(profile.plugins)):
             return problem

@@ -23,6 +23,17 @@ RULE = "rule"
 RESIDUAL = "residual"
 """Part of the client's updates that reports in 8 bits left out (`core.federated.coding`)."""
 
+OWN, OWN_FACTOR = "own", "own_factor"
+"""The client's own report of a round with secure aggregation, and its factor in the sum with the key of the
+group, from which it makes its own model. They never leave the client."""
+
+PREFERENCE = "preference"
+"""The client's record of its candidates (flames-adaptive with secure aggregation)."""
+
+FINAL = "final"
+"""Entries of the client's final model that no server has: with secure aggregation BatchNorm's statistics on
+its own images, or the complete model that it has chosen. They are in a folder of this name."""
+
 _RUN = re.compile(r"[0-9a-f]{16}")
 
 

@@ -15,6 +15,8 @@ class FederationStarted:
     """First round of this call, from 1; above 1 if the run is resumed."""
     rounds: int
     """Number of the last round."""
+    by_modality: bool = False
+    """True if each modality does its own rounds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,18 @@ class RoundDone:
 
 
 @dataclass(frozen=True, slots=True)
+class ModalityDone:
+    """A modality that does its own rounds has finished one, which is saved.
+
+    `RoundDone` follows as soon as all modalities have done this round.
+    """
+
+    modality: str
+    record: dict[str, Any]
+    """The modality's line in its own rounds.jsonl."""
+
+
+@dataclass(frozen=True, slots=True)
 class FinalModelsExamined:
     """The clients have validated the final models; `record` is the content of final-models.json."""
 
@@ -128,6 +142,7 @@ Event = (
     | ReportReceived
     | ReportRejected
     | RoundDone
+    | ModalityDone
     | FinalModelsExamined
     | Noted
     | LineLogged

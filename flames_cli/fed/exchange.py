@@ -10,6 +10,7 @@ from flwr.serverapp import Grid
 
 from flames_cli.fed.pace import USUAL_PACE, Pace
 from flames_cli.fed.sanitise import error_reason, sanitise
+from flames_cli.fed.waiting import pause
 
 TTL_SECONDS = 7 * 86400.0
 """Lifetime of a message; Flower's default of 12 hours would end a long local training."""
@@ -73,8 +74,10 @@ class Terms:
 NO_LIMITS = Terms()
 
 
-def exchange(grid: Grid, messages: Iterable[Message], terms: Terms = NO_LIMITS) -> Iterator[Reply]:
+def exchange(grid: Grid, messages: Iterable[Message], terms: Terms = NO_LIMITS) -> Iterator[Reply | None]:
     """Send each message when it is its turn, and yield the replies in the order of the messages.
+
+    Yields None whenever nothing has arrived; `Work` that reads the replies yields it on.
 
     The result of a round then does not depend on the order of arrival, so that all engines give the same.
     """
@@ -141,15 +144,15 @@ class _Turns:
             self._nodes.pop(first)
             yield self._held.pop(first)
 
-    def wait(self) -> Iterator[Reply]:
-        """Do the same as `due`, and sleep if nothing has arrived."""
+    def wait(self) -> Iterator[Reply | None]:
+        """Do the same as `due`; if nothing has arrived, yield None until it is time for the next poll."""
         before = (len(self._nodes), len(self._held))
         yield from self.due()
         if before != (len(self._nodes), len(self._held)):
             self._last = time.monotonic()
             return
         self._note_lost()
-        time.sleep(self._terms.pace.pause(time.monotonic() - self._last))
+        yield from pause(self._terms.pace.pause(time.monotonic() - self._last))
 
     def _note_lost(self) -> None:
         for number, node in self._nodes.items():

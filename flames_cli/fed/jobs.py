@@ -20,8 +20,9 @@ from flwr.serverapp import Grid, ServerApp
 
 from flames_cli.errors import INTERNAL, FlamesError
 from flames_cli.fed.event_log import EventLog
+from flames_cli.fed.federation import Federation
 from flames_cli.fed.participation import Participation
-from flames_cli.fed.server import Federation, run_rounds
+from flames_cli.fed.server import run_rounds
 from flames_cli.store.files.atomic import write_json
 from flames_cli.store.files.locks import is_locked, lock_file, locked, rounds_of
 from flames_cli.store.files.parse import parse_json

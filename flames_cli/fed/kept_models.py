@@ -19,6 +19,7 @@ from flames_cli.fed.model_description import describe_model
 from flames_cli.fed.node import Declined, NodeSettings
 from flames_cli.fed.node_log import say
 from flames_cli.fed.sanitise import sanitise
+from flames_cli.fed.secure.own_final import with_final_model
 from flames_cli.fed.training import receive_final_model
 from flames_cli.learn.devices import pick_device, pick_precision
 from flames_cli.learn.models import options_for
@@ -58,7 +59,8 @@ def keep_final_model(
             f"the model that arrived has the checksum {found[:12]}…, the server states {model.sha256[:12]}…; "
             "run the same `flames federate` again at the server"
         )
-    weights, validation = _complete(task, settings, profile, cache)
+    own = with_final_model(task, settings, profile.client, request.round)
+    weights, validation = _complete(own, settings, profile, cache)
     info = describe_model(request, profile, model.why, validation)
     if not request.clip:
         info = replace(info, seen=find_seen(settings.shards))

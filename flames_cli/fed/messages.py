@@ -1,5 +1,6 @@
 """Messages between server and nodes: profiles, models and reports, packed into Flower messages and back."""
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import Field, asdict, dataclass, fields
@@ -12,6 +13,8 @@ from flames_cli.arrays import Weights
 from flames_cli.core.federated.choice import Choice, Prior
 from flames_cli.core.federated.coding import Coded
 from flames_cli.core.federated.reports import Report
+from flames_cli.core.federated.secure_blend import WEIGHINGS
+from flames_cli.core.federated.summed_preferences import N_PARTS
 from flames_cli.core.federated.wire import check_wire
 from flames_cli.core.imaging.preparation import NOT_KNOWN, Preparation
 from flames_cli.errors import FlamesError
@@ -25,7 +28,7 @@ from flames_cli.store.clients import parse_preparation, preparation_text
 from flames_cli.store.files.parse import parse_json
 from flames_cli.store.schema import SHARD
 
-PROTOCOL = 11
+PROTOCOL = 12
 """Version of these messages; a node with another version is rejected."""
 
 REPORTED = {
@@ -37,6 +40,7 @@ REPORTED = {
 
 ARRAYS, TRAIN, REPORT, METRICS = "arrays", "train", "report", "metrics"
 CONTROL, STYLE, SERVER_MODEL, BLEND = "control", "style", "server_model", "blend"
+SUM = "sum"
 """Names of further records with arrays: control variates (SCAFFOLD), a client's renderer, a server model,
 FLAMES' blend."""
 
@@ -60,6 +64,8 @@ class Profile:
     plugins: str = NO_PACKAGES
     """Packages whose plug-ins its owner allows, as JSON: name → version, or "" if that version is not
     installed."""
+    secure_only: bool = False
+    """True: its owner takes part only in runs with secure aggregation."""
 
 
 PREPARATION, PLUGINS = "preparation", "plugins"
@@ -125,11 +131,29 @@ class TrainRequest:
     delta: float = 0.0
     report_statistics: bool = False
     """True: after the last round the client reports BatchNorm's statistics of the final models."""
+    secure: str = ""
+    """Rule by which clients weigh in secure sums (`secure_blend.WEIGHINGS`); empty: a run without them."""
 
     @property
     def style_stays(self) -> bool:
         """True if clients share only the content entries of a disentangled model, and store its style."""
         return self.share == "content"
+
+
+@dataclass(frozen=True, slots=True)
+class SumNote:
+    """Facts with which a client makes its own model from a sum, whose words travel as the task's weights: the
+    sum of its last accepted round (`secure_blend.personalise`)."""
+
+    round: int
+    session: str
+    """Identifier of the session of the sum, whose key reads it."""
+    total: float
+    """T, the sum of the clients' factors."""
+    clients: int
+    """Number of clients in the sum."""
+    preferences: tuple[float, ...] = ()
+    """Sums of the clients' results with candidates, if they choose (`summed_preferences`); else empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +173,8 @@ class TrainTask:
     """FLAMES' blend, if the client chooses its model among candidates; `weights` are then its own."""
     prior: Prior | None = None
     """Knowledge before the choice, if the client chooses."""
+    sum: SumNote | None = None
+    """If the client makes its own model: `weights` are the words of a secure sum, and not a model."""
 
 
 def pack_profile(profile: Profile, query: Message) -> Message:
@@ -227,6 +253,8 @@ def pack_task(
     }
     if task.prior:
         content[CHOICE] = pack_prior(task.prior)
+    if task.sum:
+        content[SUM] = ConfigRecord({**asdict(task.sum), "preferences": list(task.sum.preferences)})
     add_arrays(content, task.request.wire_dtype, parts)
     return Message(content, node_id, kind, ttl=LIFETIME_S, group_id=str(task.request.round))
 
@@ -249,7 +277,23 @@ def unpack_task(message: Message) -> TrainTask:
         server=_find_arrays(message, SERVER_MODEL),
         blend=_find_arrays(message, BLEND),
         prior=unpack_prior(message),
+        sum=_unpack_sum(message),
     )
+
+
+def _unpack_sum(message: Message) -> SumNote | None:
+    if SUM not in message.content:
+        return None
+    found = config_of(message, SUM)
+    round_, clients = read_integer(found["round"], "round"), read_integer(found["clients"], "clients")
+    total = read_number(found["total"], "total")
+    results = found["preferences"]
+    if not isinstance(results, list) or len(results) not in (0, N_PARTS):
+        raise ValueError(f"it names sums of results that are not {N_PARTS} numbers")
+    preferences = tuple(read_number(value, "preferences") for value in results)
+    if round_ < 1 or clients < 2 or not 0 < total < math.inf:
+        raise ValueError(f"it names a sum of {clients} clients with the total {total:g}, expected 2 or more")
+    return SumNote(round_, str(found["session"]), total, clients, preferences)
 
 
 def flatten_request(request: TrainRequest) -> dict[str, Any]:
@@ -280,6 +324,11 @@ def _check_request(request: TrainRequest) -> None:
     for name, (low, high) in LIMITS.items():
         if not low <= (value := getattr(request, name)) <= high:
             raise FlamesError(f"the server asks for {name} {value}, expected {low:g} to {high:g}")
+    if request.secure not in ("", *WEIGHINGS):
+        raise FlamesError(
+            f"the server weighs clients by {sanitise(request.secure[:80])!r}, expected one of "
+            f"{', '.join(WEIGHINGS)}; install the same version everywhere"
+        )
     if request.run_name and not _RUN_NAME.fullmatch(request.run_name):
         raise FlamesError(
             f"the server names the run {sanitise(request.run_name[:80])!r}, expected at most 64 letters, "

@@ -1,7 +1,8 @@
 """A node's settings and its profile."""
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from flwr.app import Context
@@ -54,6 +55,12 @@ class NodeSettings:
     """Folder in which the node keeps its own models; None: it keeps none, as in a simulation."""
     private: bool = False
     """True: error messages stay in the node's own log, since they may name files and patients."""
+    identity: Path | None = None
+    """File of the site's private key towards the other sites; None: it has none, as in a simulation."""
+    peers: Mapping[str, str] = field(default_factory=dict)
+    """Identities of the only other clients with which the node shares secure sums; empty: any clients."""
+    secure_only: bool = False
+    """True: the node takes part only in runs with secure aggregation."""
 
 
 def settings_of(context: Context) -> NodeSettings:
@@ -70,7 +77,7 @@ def settings_of(context: Context) -> NodeSettings:
         raise FlamesError(
             "the node's configuration names no shard, expected --node-config 'shard=\"FILE.h5\"'"
         )
-    models = context.node_config.get("models")
+    models, identity = context.node_config.get("models"), config.get("identity")
     folder = config.get("client-state") or config.get("memory")  # "memory": the key in earlier releases
     return NodeSettings(
         shards=tuple(Path(path) for path in shards.split(SHARD_SEPARATOR)),
@@ -84,7 +91,19 @@ def settings_of(context: Context) -> NodeSettings:
         cache_share=float(config.get("cache-share", 0.25)),
         models=Path(str(models)) if models else None,
         private=bool(config.get("private", False)),
+        identity=Path(str(identity)) if identity else None,
+        peers=json.loads(str(config.get("peers", "{}"))),
+        secure_only=bool(config.get("secure-only", False)),
     )
+
+
+def client_name(settings: NodeSettings) -> str:
+    """Return the name of the node's client, without reading more of its shards than that needs.
+
+    Raises:
+        FlamesError: the first shard cannot be read.
+    """
+    return settings.client or read_shard_summary(settings.shards[0]).name
 
 
 def read_profile(settings: NodeSettings) -> Profile:
@@ -118,6 +137,7 @@ def read_profile(settings: NodeSettings) -> Profile:
         channels=summaries[0].channels,
         preparation=_pool([summary.preparation for summary in summaries]),
         plugins=usable_here(),
+        secure_only=settings.secure_only,
     )
 
 

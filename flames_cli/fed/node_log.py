@@ -40,11 +40,20 @@ class NodeLog:
                 self._settings,
                 f"run {self._request.run_name} begins: {_rounds(self._request.rounds)}, strategy "
                 f"{self._request.strategy}",
+                *(["  secure aggregation: the server reads only sums"] if self._request.secure else []),
             )
         say(
             self._settings,
             f"{self._round} (run {self._request.run_name}): training on {_images(profile.n_train)}",
         )
+
+    def describe_noise(self, noise: float, clip: float) -> None:
+        """Log the noise that this node adds; nothing without noise."""
+        if noise and self._request.round == 1:
+            say(
+                self._settings,
+                f"  noise {noise:g}, clip {clip:g}: this node adds its share of the noise",
+            )
 
     def end_training(self, report: Report, reply: Message) -> None:
         """Log the result of a round, and what comes next."""
@@ -56,6 +65,7 @@ class NodeLog:
             f"{report.metrics['train_loss']:.4f}",
             f"  {_dice(report.metrics)}",
             f"  {self._bytes(reply)}",
+            *(["  masked: the server can read only the sum with others"] if self._request.secure else []),
             f"  next: {after}",
         )
 
@@ -101,6 +111,11 @@ def _dice(metrics: Mapping[str, float]) -> str:
 
 def _images(number: int) -> str:
     return f"{number} image{'' if number == 1 else 's'}"
+
+
+def hospitals(number: int) -> str:
+    """Return a number of hospitals in words."""
+    return f"{number} hospital{'' if number == 1 else 's'}"
 
 
 def _rounds(number: int) -> str:

@@ -72,7 +72,12 @@ def draw_clients(
     }
     drawn: set[str] = set()
     for modality, present in Counter(profile.modality for _, profile in clients).items():
-        size = max(math.floor(fraction * present + 0.5), participation.need_of(modality), 1)
+        size = size_of_draw(fraction, present, participation.need_of(modality))
         names = [profile.client for _, profile in clients if profile.modality == modality]
         drawn.update(sorted(names, key=lambda client: (numbers[client], client))[:size])
     return [client for client in clients if client[1].client in drawn]
+
+
+def size_of_draw(fraction: float, present: int, need: int) -> int:
+    """Return how many of the `present` clients of a modality a round asks, which needs `need` of them."""
+    return min(max(math.floor(fraction * present + 0.5), need, 1), present)

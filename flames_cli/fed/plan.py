@@ -13,8 +13,11 @@ from flames_cli.core.federated.algorithm import Algorithm
 from flames_cli.core.federated.final_statistics import statistics_of
 from flames_cli.core.federated.lr_schedule import LrSchedule
 from flames_cli.core.federated.reports import Entries, LastReport, State
+from flames_cli.core.federated.secure_blend import weighing_of
+from flames_cli.core.federated.shelf import ClientModels
+from flames_cli.core.federated.topology import Topology
 from flames_cli.core.rng import derive_rng, derive_seed
-from flames_cli.fed.messages import Profile, TrainRequest, TrainTask
+from flames_cli.fed.messages import Profile, SumNote, TrainRequest, TrainTask
 from flames_cli.fed.plugin_rules import rule_text
 from flames_cli.fed.privacy_accountant import privacy_spent
 from flames_cli.learn.train_options import TrainOptions
@@ -63,8 +66,12 @@ class Plan:
     """Largest distance of a report from its model, in units of the median client's (see `NormLimit`)."""
     starts: Mapping[str, Weights] = field(default_factory=dict)
     """Initial weights of models that have their own, by modality, or by client (see `client_model`)."""
+    secure: bool = False
+    """True if the server learns only sums of the clients' reports (secure aggregation)."""
     draws_others: bool = False
     """True if the other models start from weights that are drawn by seed, in spite of `starts`."""
+    topology: Topology | None = None
+    """Connections of a swarm's peers; None: a server blends the reports."""
 
     @property
     def known_entries(self) -> Entries:
@@ -111,6 +118,7 @@ class Plan:
             epsilon=spent.get("epsilon", 0.0),
             delta=spent.get("delta", 0.0),
             clip=privacy.clip if privacy else 0.0,
+            secure=weighing_of(self.algorithm) if self.secure else "",
         )
 
     def training_of(self, client: str, modality: str, round_: int) -> TrainOptions:
@@ -148,10 +156,23 @@ class Plan:
                 last_accepted_round=last.round if last else 0,
                 releases=state.releases,
             ),
-            weights=self.known_entries.shared_of(state.model_for(profile.client, group)),
+            weights=self._sent(state, profile, state.model_for(profile.client, group)),
             control=self._control(state, group),
             style=self._style(state, round_, profile.client, others),
+            sum=self._sum_note(state, profile),
         )
+
+    def _sent(self, state: State, profile: Profile, model: Weights) -> Weights:
+        """Return the weights that travel to a client: the words of a secure sum, if it makes its own model
+        from one, else the shared entries of `model`."""
+        found = state.sum_of(profile.client)
+        return found.words if found else self.known_entries.shared_of(model)
+
+    def _sum_note(self, state: State, profile: Profile) -> SumNote | None:
+        found = state.sum_of(profile.client)
+        if found is None:
+            return None
+        return SumNote(found.round, found.session, found.total, len(found.clients), found.preferences)
 
     def final_task(self, state: State, profile: Profile) -> TrainTask:
         """Return the task of `profile`'s client after the last round: its own model and its group's model.
@@ -166,7 +187,8 @@ class Plan:
         entries = self.known_entries
         return TrainTask(
             request=replace(request, report_statistics=self.reports_statistics),
-            weights=entries.shared_of(state.used_model_for(profile.client, group)),
+            weights=self._sent(state, profile, state.used_model_for(profile.client, group)),
+            sum=self._sum_note(state, profile),
             server=(
                 entries.shared_of(state.used_server_model(group))
                 if self.reports_statistics and profile.client in state.personal
@@ -178,7 +200,7 @@ class Plan:
         """Return the task to evaluate the final model of `profile`'s client, with its own statistics."""
         task = self.task(state, state.round + 1, profile, [profile])
         final = state.final_model_for(profile.client, self.model_group_of(profile), profile.modality)
-        return replace(task, weights=self.known_entries.shared_of(final))
+        return replace(task, weights=self._sent(state, profile, final))
 
     def kept_task(self, state: State, profile: Profile) -> TrainTask:
         """Return the task to keep the final model of `profile`'s client, with its own statistics.
@@ -193,7 +215,11 @@ class Plan:
             releases=state.releases,
         )
         final = state.final_model_for(profile.client, self.model_group_of(profile), profile.modality)
-        return TrainTask(replace(request, wire_dtype="fp32"), self.known_entries.shared_of(final))
+        return TrainTask(
+            request=replace(request, wire_dtype="fp32"),
+            weights=self._sent(state, profile, final),
+            sum=self._sum_note(state, profile),
+        )
 
     @property
     def reports_statistics(self) -> bool:
@@ -249,7 +275,8 @@ def initial_seed(seed: int) -> int:
 def with_model_groups(state: State | None, plan: Plan, profiles: Iterable[Profile]) -> State:
     """Return `state` (None: before the first round) with all clients, and with a model for every model group.
 
-    A model has the same initial weights whenever the first client of its group joins.
+    A model has the same initial weights whenever the first client of its group joins. A peer of a swarm has a
+    model of its own from the start, since the model of its group is an observer's.
     """
     started = state or State(0, {})
     known = list(profiles)
@@ -261,4 +288,13 @@ def with_model_groups(state: State | None, plan: Plan, profiles: Iterable[Profil
         if group not in started.server
     }
     clients = {client: LastReport(group) for client, group in of_client.items()} | started.clients
-    return replace(started, server={**started.server, **new}, clients=clients)
+    server = {**started.server, **new}
+    if plan.topology is None:
+        return replace(started, server=server, clients=clients)
+    own = {
+        client: plan.known_entries.shared_of(server[group])
+        for client, group in of_client.items()
+        if client not in started.personal
+    }
+    personal = ClientModels.of(started.personal).replaced_by(own)
+    return replace(started, server=server, clients=clients, personal=personal)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 
 from flwr.app import Message
 from flwr.serverapp import Grid
@@ -14,9 +15,13 @@ from flames_cli.fed.messages import Profile, make_query, unpack_profile
 from flames_cli.fed.pace import USUAL_PACE, Pace
 from flames_cli.fed.participation import Participation
 from flames_cli.fed.sanitise import error_reason, sanitise
+from flames_cli.fed.waiting import Work, pause
 
 Clients = list[tuple[int, Profile]]
 """Node number and profile of each client, sorted by the client's name."""
+
+FindShortage = Callable[[Clients, int], str]
+"""find_shortage(present, expected) returns what is missing among the clients that are present."""
 
 
 class Roster:
@@ -40,6 +45,7 @@ class Roster:
         self._queries: dict[str, int] = {}
         self._ask_after: dict[int, float] = {}
         self._busy: dict[int, str] = {}
+        self._late: set[int] = set()
         self._started: dict[int, str] = {}
         self._seen: dict[int, str] = {}
         self._looked = 0.0
@@ -49,20 +55,37 @@ class Roster:
         """Profiles of all clients that have joined so far, present or not, sorted by name."""
         return sorted(self._profiles.values(), key=lambda profile: profile.client)
 
-    def wait_for_clients(self, round_: int) -> Clients:
-        """Wait until enough clients are present for `round_`, and return them.
+    def wait_for_clients(self, round_: int, modality: str | None = None) -> Work[Clients]:
+        """Wait until enough clients, of one modality or of all, are present for `round_`, and return them.
 
         The first call waits for all expected nodes, until its time is over; enough clients then suffice.
 
         Raises:
             FlamesError: too few clients were present in time; or all nodes must join and one may not.
         """
-        ends = time.monotonic() + self._participation.join_timeout_s
         expected = 0 if self._profiles else self._participation.expected_nodes
+        if modality is None:
+            return (yield from self._wait(round_, expected, self._shortage))
+        return (yield from self._wait(round_, 0, partial(self._shortage_of, modality), modality))
+
+    def wait_for_nodes(self, round_: int) -> Work[Clients]:
+        """Wait for all expected nodes, whose modalities are not known before they join, until the time is
+        over; return the clients that are present, at least one.
+
+        Raises:
+            FlamesError: no client was present in time; or all nodes must join and one may not.
+        """
+        expected = self._participation.expected_nodes
+        return (yield from self._wait(round_, expected, self._shortage_of_nodes))
+
+    def _wait(
+        self, round_: int, expected: int, find_shortage: FindShortage, modality: str | None = None
+    ) -> Work[Clients]:
+        ends = time.monotonic() + self._participation.join_timeout_s
         reported = ""
         while True:
-            present = self._find_present()
-            shortage = self._shortage(present, expected)
+            present = [one for one in self._find_present() if modality is None or one[1].modality == modality]
+            shortage = find_shortage(present, expected)
             if not shortage:
                 return present
             if time.monotonic() >= ends and not self._all_must_answer:
@@ -70,12 +93,12 @@ class Roster:
             if shortage != reported:
                 reported = shortage
                 self._on_event(Waiting(round_, shortage, ends - time.monotonic()))
-            time.sleep(self._pace.presence_s)
-        if shortage := self._shortage(present, expected=0):
+            yield from pause(self._pace.presence_s)
+        if shortage := find_shortage(present, 0):
             raise FlamesError(_explain(round_, shortage, self._participation))
         return present
 
-    def available_clients(self) -> Clients:
+    def available_clients(self) -> Work[Clients]:
         """Wait until all clients that have joined are present or the time is over; return those present.
 
         It waits for expected nodes that have not joined, but for none that was rejected.
@@ -86,23 +109,27 @@ class Roster:
             expected = self._participation.expected_nodes - len(self._rejected)
             if len(present) >= max(len(self._profiles), expected) or time.monotonic() >= ends:
                 return present
-            time.sleep(self._pace.presence_s)
+            yield from pause(self._pace.presence_s)
 
-    def clients_called(self, names: Collection[str]) -> Clients:
+    def clients_called(self, names: Collection[str]) -> Work[Clients]:
         """Wait until the clients `names` are present or the time is over; return all that are present."""
         ends = time.monotonic() + self._participation.join_timeout_s
         while True:
             present = self._find_present()
             if {*names} <= {one.client for _, one in present} or time.monotonic() >= ends:
                 return present
-            time.sleep(self._pace.presence_s)
+            yield from pause(self._pace.presence_s)
+
+    def present(self) -> Clients:
+        """Return the clients that can be asked now."""
+        return self._find_present()
 
     def terms(self, on_arrival: Callable[[int], None] = note_nothing) -> Terms:
         """Return the terms of a round's exchange of messages."""
         return Terms(
             seconds=self._participation.round_timeout_s,
             in_flight=self._participation.in_flight,
-            on_sent=self._note_sent,
+            on_sent=self.note_sent,
             on_arrival=on_arrival,
             is_lost=self.is_lost,
             pace=self._pace,
@@ -111,7 +138,9 @@ class Roster:
     def settle(self, reply: Reply) -> None:
         """Note that a node has replied or has lost its message; a node that is late is still busy."""
         if reply.message is not None or self.is_lost(reply.node):
-            self._busy.pop(reply.node, None)
+            self._free(reply.node)
+        elif reply.node in self._busy:
+            self._late.add(reply.node)
 
     def is_lost(self, node: int) -> bool:
         """Return True if `node` has restarted since it was asked."""
@@ -124,7 +153,8 @@ class Roster:
         """True if all nodes must join and one of them has not sent its profile yet."""
         return self._participation.all_must_join and bool(self._queries)
 
-    def _note_sent(self, node: int, number: str) -> None:
+    def note_sent(self, node: int, number: str) -> None:
+        """Note that the message with this number was sent to a node, which is busy until it replies."""
         self._busy[node] = number
         self._started[node] = self._seen.get(node, "")
 
@@ -177,12 +207,19 @@ class Roster:
             self._on_event(NodeRejected(client, problem))
 
     def _free_late(self) -> None:
-        """Discard late reports of earlier rounds; their clients can be asked again."""
-        numbers = {number: node for node, number in self._busy.items()}
+        """Discard late reports of earlier rounds; their clients can be asked again.
+
+        A node that is not late has a message of other work, which waits for its reply.
+        """
+        numbers = {self._busy[node]: node for node in self._late}
         for message in self._grid.pull_messages(numbers) if numbers else ():
-            self._busy.pop(numbers.get(message.metadata.reply_to_message_id, 0), None)
-        for node in [node for node in self._busy if self.is_lost(node)]:
-            del self._busy[node]
+            self._free(numbers.get(message.metadata.reply_to_message_id, 0))
+        for node in [node for node in self._late if self.is_lost(node)]:
+            self._free(node)
+
+    def _free(self, node: int) -> None:
+        self._busy.pop(node, None)
+        self._late.discard(node)
 
     def _admit(self, node: int, answer: Message, online: Mapping[int, str]) -> tuple[str, str]:
         """Admit a node; return its name, and why it may not join (empty if it may)."""
@@ -208,14 +245,27 @@ class Roster:
 
     def _shortage(self, present: Clients, expected: int) -> str:
         """Return what a round is short of; empty if there are enough clients."""
+        if shortage := self._shortage_of_nodes(present, expected):
+            return shortage
+        profiles = [profile for _, profile in present]
+        return "; ".join(self._participation.shortage(profiles, self._profiles.values()))
+
+    def _shortage_of(self, modality: str, present: Clients, _: int) -> str:
+        """Return what a round of one modality is short of; empty if there are enough clients."""
+        need = max(self._participation.need_of(modality), 1)
+        if len(present) >= need:
+            return ""
+        return f"{need} of {modality} are needed, {len(present)} can be asked"
+
+    def _shortage_of_nodes(self, present: Clients, expected: int) -> str:
+        """Return which nodes are missing; empty if there are enough."""
         if self._all_must_answer:
             return f"{len(self._queries)} of the nodes have not sent their profile"
         if not present:
             return "no client joined the federation; expected at least one"
         if len(present) < expected:
             return f"{len(present)} of {expected} expected clients can be asked"
-        profiles = [profile for _, profile in present]
-        return "; ".join(self._participation.shortage(profiles, self._profiles.values()))
+        return ""
 
 
 def _explain(round_: int, shortage: str, participation: Participation) -> str:

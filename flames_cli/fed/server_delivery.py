@@ -13,6 +13,7 @@ from flames_cli.fed.final_model import FinalModel, pack_final_model, unpack_stor
 from flames_cli.fed.plan import Plan
 from flames_cli.fed.roster import Clients, Roster
 from flames_cli.fed.sanitise import sanitise
+from flames_cli.fed.waiting import Work
 from flames_cli.store.clients import KeptModel
 from flames_cli.store.weights import hash_weights
 
@@ -42,7 +43,7 @@ def find_pending(delivery: Delivery, chosen: State, last: State) -> list[str]:
 
 def deliver_models(
     grid: Grid, plan: Plan, delivery: Delivery, chosen: State, last: State, clients: Clients, roster: Roster
-) -> dict[str, str]:
+) -> Work[dict[str, str]]:
     """Send each of `clients` its model, and return the reason of each that has not stored it.
 
     Args:
@@ -65,6 +66,9 @@ def deliver_models(
             yield pack_final_model(model, node)
 
     for reply in exchange(grid, requests(), roster.terms()):
+        if reply is None:
+            yield None
+            continue
         roster.settle(reply)
         client = profiles[reply.node].client
         reason = _fault(reply, client, sent[client])

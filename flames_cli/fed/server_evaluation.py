@@ -14,11 +14,12 @@ from flames_cli.fed.packing import Packer
 from flames_cli.fed.plan import Plan
 from flames_cli.fed.roster import Clients, Roster
 from flames_cli.fed.sanitise import sanitise
+from flames_cli.fed.waiting import Work
 
 
 def collect_evaluations(
     grid: Grid, plan: Plan, state: State, clients: Clients, roster: Roster, on_event: OnEvent
-) -> tuple[list[EvaluationReport], dict[str, str]]:
+) -> Work[tuple[list[EvaluationReport], dict[str, str]]]:
     """Return the clients' reports, sorted by name, and the reason of each client that sent none."""
     profiles = dict(clients)
     used = {group: state.used_server_model(group) for group in state.server}
@@ -36,6 +37,9 @@ def collect_evaluations(
     }
     reports = []
     for reply in exchange(grid, requests(), roster.terms()):
+        if reply is None:
+            yield None
+            continue
         roster.settle(reply)
         profile = profiles[reply.node]
         report, reason = _read(reply, profile)

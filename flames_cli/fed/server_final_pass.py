@@ -1,6 +1,6 @@
 """The server's side of the pass after the last round: statistics and validation of the final models."""
 
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -27,6 +27,7 @@ from flames_cli.fed.packing import Packer
 from flames_cli.fed.plan import Plan
 from flames_cli.fed.roster import Clients, Roster
 from flames_cli.fed.sanitise import sanitise
+from flames_cli.fed.waiting import Work
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +40,18 @@ class FinalPass:
     """The clients' reports, sorted by name."""
     missing: dict[str, str] = field(default_factory=dict)
     """Reason of each client without a usable report."""
+    groups: Mapping[str, Mapping[str, float]] | None = None
+    """Numbers of the clients of each model group together, with secure aggregation; None: without."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the entry of this round for final-models.json."""
+        if self.groups is not None:
+            return {
+                "round": self.state.round,
+                "clients": [{"client": one.client, "modality": one.modality} for one in self.reports],
+                "groups": {group: dict(numbers) for group, numbers in self.groups.items()},
+                "missing": self.missing,
+            }
         clients = [
             {
                 "client": report.client,
@@ -58,7 +68,7 @@ class FinalPass:
 
 def examine_final_models(
     grid: Grid, plan: Plan, state: State, clients: Clients, roster: Roster, on_event: OnEvent
-) -> FinalPass:
+) -> Work[FinalPass]:
     """Ask all present clients about the final models, and pool the statistics of the server's models.
 
     A client without a usable report keeps the statistics of its blend, and `missing` has the reason.
@@ -79,6 +89,9 @@ def examine_final_models(
     }
     reports: list[FinalReport] = []
     for reply in exchange(grid, requests(), roster.terms()):
+        if reply is None:
+            yield None
+            continue
         roster.settle(reply)
         profile = profiles[reply.node]
         report, reason = _read(reply, plan, state, profile, offers.is_made_to(profile))

@@ -10,18 +10,30 @@ import numpy as np
 
 from flames_cli.arrays import Weights
 from flames_cli.core.federated.candidates import Offer
-from flames_cli.core.federated.choice import Choice
+from flames_cli.core.federated.choice import Choice, update
 from flames_cli.core.federated.coding import Coded, code
 from flames_cli.core.federated.local_rules import add_weights
 from flames_cli.core.federated.privacy import clip_update
 from flames_cli.core.federated.reports import Report, find_not_finite, select
+from flames_cli.core.federated.secure_blend import INVERSE
+from flames_cli.core.federated.summed_preferences import to_arrays
 from flames_cli.core.federated.wire import INT8
 from flames_cli.fed.best_so_far import keep_best_so_far
-from flames_cli.fed.client_state import CONTROL, RESIDUAL, RULE, STYLE, client_state_folder
+from flames_cli.fed.client_state import (
+    CONTROL,
+    OWN,
+    OWN_FACTOR,
+    PREFERENCE,
+    RESIDUAL,
+    RULE,
+    STYLE,
+    client_state_folder,
+)
 from flames_cli.fed.dataset_cache import DatasetCache
 from flames_cli.fed.messages import Profile, TrainRequest, TrainTask
 from flames_cli.fed.node import NodeSettings
 from flames_cli.fed.plugin_rules import find_rule
+from flames_cli.fed.secure.own_model import find_preference
 from flames_cli.learn.candidates import choose_model
 from flames_cli.learn.devices import pick_device, pick_precision
 from flames_cli.learn.epochs import OnStep
@@ -34,6 +46,9 @@ from flames_cli.learn.train import train_epochs
 from flames_cli.learn.train_options import Controls, LocalRound, PluginRule, TrainResult
 from flames_cli.store.client_state import delete_client_state_from, load_client_state, save_client_state
 from flames_cli.store.files.parse import parse_json
+
+OwnPart = Callable[[Report], Weights]
+"""own_part(report) returns what a client stores with its report, to read the secure sum that has it."""
 
 SaveState = Callable[[], None]
 """Function that saves the client state of this round."""
@@ -50,10 +65,17 @@ class Watch:
 
 
 def train_client(
-    task: TrainTask, settings: NodeSettings, profile: Profile, cache: DatasetCache, watch: Watch
-) -> tuple[Report, Coded, SaveState]:
+    task: TrainTask,
+    settings: NodeSettings,
+    profile: Profile,
+    cache: DatasetCache,
+    watch: Watch,
+    own_part: OwnPart | None = None,
+) -> tuple[Report, Coded | None, SaveState]:
     """Train as `task` asks, and return the report, its weights as they travel, and a function that saves the
     client state.
+
+    With secure aggregation, `own_part` gives what is stored with the report, and no weights travel.
 
     Call this function after the report is packed: a report that cannot be packed is not sent, and the next
     round must then start from the old state.
@@ -80,25 +102,32 @@ def train_client(
         result = train_epochs(model, train, val, local, device, precision, watch.on_step)
         report = replace(_report(profile, task, model, result), choice=choice)
         style = model.style_entries()
-    coded = code(report.weights, _begun(task, choice), request.wire_dtype, state.get(RESIDUAL, {}))
+    coded, own = None, dict[str, Weights]()
+    if own_part is None:
+        coded = code(report.weights, begun_with(task, choice), request.wire_dtype, state.get(RESIDUAL, {}))
+    elif request.secure == INVERSE:
+        own = {OWN: report.weights, OWN_FACTOR: own_part(report)}
+        preference = update(find_preference(state), report.n_examples, choice)
+        report = replace(report, preference=preference)
+        own[PREFERENCE] = to_arrays(preference)
     for note in result.notes:
         watch.on_note(note)
 
     def begun() -> Weights:
         """Return the complete weights with which the round began, made again from the message."""
         with receive_model(task, settings, state) as again:
-            return {**to_weights(again), **_begun(task, choice)}
+            return {**to_weights(again), **begun_with(task, choice)}
 
     def save_state() -> None:
         if folder and _is_finite(result):
-            kept = {RESIDUAL: coded.residual} if coded.residual else {}
+            kept = {RESIDUAL: coded.residual} if coded and coded.residual else own
             save_client_state(folder, request.round, {**_new_state(request, style, result, state), **kept})
         keep_best_so_far(request, settings, profile, result.received, begun)
 
     return report, coded, save_state
 
 
-def _begun(task: TrainTask, choice: Choice | None) -> Weights:
+def begun_with(task: TrainTask, choice: Choice | None) -> Weights:
     """Return the shared weights with which the round began: those of the message, or the client's choice."""
     offer = offer_of(task)
     return {**task.weights, **offer.candidate(choice.pick)} if choice and offer else task.weights
@@ -107,7 +136,8 @@ def _begun(task: TrainTask, choice: Choice | None) -> Weights:
 def _has_client_state(task: TrainTask, rule: str | PluginRule) -> bool:
     """Return True if the client must store something between rounds."""
     of_rule = isinstance(rule, PluginRule) and bool(rule.kind.keeps_state)
-    return of_rule or task.control is not None or task.request.style_stays or task.request.wire_dtype == INT8
+    by_request = task.request.style_stays or task.request.wire_dtype == INT8 or task.request.secure == INVERSE
+    return of_rule or task.control is not None or by_request
 
 
 def _load_valid_state(folder: Path, last: int) -> dict[str, Weights]:

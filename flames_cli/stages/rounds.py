@@ -8,7 +8,9 @@ from flames_cli.config import FederateConfig, Wanted
 from flames_cli.core.federated.best_round import RoundScores, Size, score_rounds
 from flames_cli.core.federated.reports import State
 from flames_cli.errors import FlamesError, MissingArtifact
+from flames_cli.fed.algorithms import get_algorithm
 from flames_cli.learn.train_options import ENOUGH_PATIENTS
+from flames_cli.stages.own_models import with_own_models
 from flames_cli.store.checkpoint import DamagedCheckpoint, list_rounds, load_state
 from flames_cli.store.runs import RunFolder, read_final_models, read_rounds
 
@@ -72,6 +74,8 @@ def reason_for_last_only(config: FederateConfig) -> str:
     """Return why a run with these options offers its last round only; empty if it offers all."""
     if config.dp_noise is not None:
         return "--dp-noise does not cover a choice by the clients' validation"
+    if config.secure_aggregation and get_algorithm(config.strategy).blends_for_each:
+        return "with --secure-aggregation the clients' models of earlier rounds are no longer stored"
     if config.style_stays:
         return "with --share content the styles of earlier rounds are no longer stored at the clients"
     return ""
@@ -129,13 +133,13 @@ def choose_round(rounds: Rounds, wanted: Wanted | None) -> ChosenRound:
 
 
 def load_round(run: RunFolder, chosen: ChosenRound) -> State:
-    """Return the state of the chosen round.
+    """Return the state of the chosen round, with the models that only clients on this machine have.
 
     Raises:
         FlamesError: its checkpoint is damaged.
     """
     try:
-        return load_state(run.checkpoints, chosen.round)
+        return with_own_models(run, load_state(run.checkpoints, chosen.round))
     except DamagedCheckpoint as error:
         if chosen.round == chosen.last:
             raise

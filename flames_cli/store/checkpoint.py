@@ -14,9 +14,11 @@ from typing import Any
 from flames_cli.arrays import Weights
 from flames_cli.core.federated.choice import Preference
 from flames_cli.core.federated.final_statistics import FinalStatistics
-from flames_cli.core.federated.reports import LastReport, Moved, State
+from flames_cli.core.federated.progress import Progress
+from flames_cli.core.federated.reports import LastReport, Moved, OpenedSum, State
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.store.checkpoint_files import FileWriter, LastFiles, Saved
+from flames_cli.store.checkpoint_progress import parse_progress, write_progress
 from flames_cli.store.files.atomic import (
     DAMAGED,
     raising_not_written,
@@ -106,13 +108,14 @@ def save_statistics(folder: Path, state: State) -> None:
     earlier = {file for files in found.values() for file in files.values()}
     sha256 = {file: checksum for file, checksum in index["sha256"].items() if file not in earlier}
     if earlier:
-        _write_index(target, {**index, "statistics": None, "sha256": sha256})
+        write_index(target, {**index, "statistics": None, "sha256": sha256})
     written = FileWriter(target, is_new=False)
     statistics = written.statistics(state.statistics)
-    _write_index(target, {**index, "statistics": statistics, "sha256": {**sha256, **written.sha256}})
+    write_index(target, {**index, "statistics": statistics, "sha256": {**sha256, **written.sha256}})
 
 
-def _write_index(folder: Path, index: Mapping[str, Any]) -> None:
+def write_index(folder: Path, index: Mapping[str, Any]) -> None:
+    """Write a checkpoint's index, with its own checksum, to the folder of its round."""
     write_json(folder / INDEX, {**index, SEAL: _seal(index)})
 
 
@@ -129,10 +132,12 @@ def _write(folder: Path, state: State, last: LastFiles | None = None) -> dict[st
         "releases": state.releases,
         "statistics": written.statistics(state.statistics),
         "preferences": {name: asdict(one) for name, one in state.preferences.items()},
+        **({"progress": write_progress(written, state.progress)} if state.progress else {}),
         "clients": {name: asdict(last) for name, last in state.clients.items()},
+        **({"sums": written.sums(state.sums)} if state.sums else {}),
         "sha256": written.sha256,
     }
-    _write_index(folder, index)  # and with it the folder's list of files
+    write_index(folder, index)  # and with it the folder's list of files
     return written.saved
 
 
@@ -235,7 +240,19 @@ def load_state(folder: Path, round_: int | None = None, mapped: bool = False) ->
         releases=stored.releases,
         statistics=stored.statistics,
         preferences=stored.preferences,
+        progress=stored.progress,
+        sums=stored.sums,
     )
+
+
+def read_index(folder: Path, round_: int) -> dict[str, Any]:
+    """Return the index of `round_` without its own checksum; the files that it names are not read.
+
+    Raises:
+        DamagedCheckpoint: it is missing or damaged.
+        FlamesError: it has another version.
+    """
+    return _Reader(folder, round_).index
 
 
 class _Reader:
@@ -283,6 +300,28 @@ class _Reader:
             if unknown := [name for name in found if name not in self._index["personal"]]:
                 raise self._damaged(f"{INDEX} has no weights of client {unknown[0]}, which chooses")
             return {str(name): _preference(**stored) for name, stored in found.items()}
+
+    @property
+    def progress(self) -> Progress | None:
+        with self._entries_expected():
+            found = self._index.get("progress")
+            return None if found is None else parse_progress(found, lambda file: self._read(file, True))
+
+    @property
+    def sums(self) -> tuple[OpenedSum, ...]:
+        with self._entries_expected():
+            return tuple(
+                OpenedSum(
+                    group=str(one["group"]),
+                    round=int(one["round"]),
+                    clients=tuple(str(client) for client in one["clients"]),
+                    words=self._read(one["file"]),
+                    session=str(one["session"]),
+                    total=float(one["total"]),
+                    preferences=tuple(map(float, one.get("preferences", ()))),
+                )
+                for one in self._index.get("sums", [])
+            )
 
     @property
     def releases(self) -> int:

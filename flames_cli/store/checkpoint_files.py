@@ -1,18 +1,19 @@
 """Files of a checkpoint: weights in safetensors files with safe names, and their checksums."""
 
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from numpy.typing import NDArray
 
 from flames_cli.arrays import Weights
 from flames_cli.core.federated.final_statistics import FinalStatistics
+from flames_cli.core.federated.reports import OpenedSum
 from flames_cli.core.federated.shelf import ClientModels
+from flames_cli.store.files.names import safe_name
 from flames_cli.store.spool import StoredModel
 from flames_cli.store.weights import write_new_file, write_safetensors
 
@@ -61,12 +62,12 @@ class FileWriter:
         self.sha256: dict[str, str] = {}
         self.saved: dict[str, Saved] = {}
 
-    def personal(self, models: Mapping[str, Weights]) -> dict[str, str]:
+    def personal(self, models: Mapping[str, Weights], prefix: str = "client") -> dict[str, str]:
         """Write the clients' models, one at a time, or link to the files in which they are stored already."""
         stored = ClientModels.of(models)
         files = {}
         for name in stored:
-            load, file = stored.load_of(name), f"client-{safe_name(name)}.safetensors"
+            load, file = stored.load_of(name), f"{prefix}-{safe_name(name)}.safetensors"
             is_stored = isinstance(load, StoredModel) and self._link(load.path, file, load.sha256)
             files[name] = file if is_stored else self._write(file.removesuffix(".safetensors"), load())
         return files
@@ -96,6 +97,21 @@ class FileWriter:
             "modalities": self.by_name("statistics-modality", found.modalities),
         }
 
+    def sums(self, sums: Sequence[OpenedSum]) -> list[dict[str, Any]]:
+        """Write the words of opened sums, and return their entries."""
+        return [
+            {
+                "group": one.group,
+                "round": one.round,
+                "clients": list(one.clients),
+                "session": one.session,
+                "total": one.total,
+                "preferences": list(one.preferences),
+                "file": self._write(f"sum-{safe_name(one.group)}+{one.round}", one.words),
+            }
+            for one in sums
+        ]
+
     def _write(self, stem: str, weights: Weights) -> str:
         file = f"{stem}.safetensors"
         if (same := self._last.find(file, weights)) and self._link(same.path, file, same.sha256):
@@ -119,11 +135,3 @@ class FileWriter:
             return False
         self.sha256[file] = sha256
         return True
-
-
-def safe_name(name: str) -> str:
-    """Return `name` as a file name or a part of one: a modality may be called PET/CT. Different names give
-    different results."""
-    quoted = quote(name, safe=" ")
-    # "." and ".." are valid names too.
-    return f"%2E{quoted[1:]}" if quoted.startswith(".") else quoted

@@ -7,9 +7,9 @@ from pathlib import Path
 from flames_cli.arrays import Weights
 from flames_cli.errors import FlamesError
 from flames_cli.store.checkpoint import delete_older_rounds, list_rounds, round_folder
-from flames_cli.store.checkpoint_files import safe_name
 from flames_cli.store.files.atomic import reason_of, remove_folder, replacing_folder, write_json
 from flames_cli.store.files.hashes import hash_file
+from flames_cli.store.files.names import safe_name
 from flames_cli.store.schema import CLIENT_STATE, check_stamp, read_json, stamp
 from flames_cli.store.weights import read_safetensors, write_safetensors
 
@@ -25,18 +25,22 @@ def client_folder(folder: Path, run: str, client: str) -> Path:
     return folder / run / safe_name(client)
 
 
-def save_client_state(folder: Path, round_: int, state: Mapping[str, Weights]) -> None:
-    """Store `state`, by kind, as it is after `round_`, and delete all but the newest STORED_ROUNDS rounds.
+def save_client_state(
+    folder: Path, round_: int, state: Mapping[str, Weights], keep: int = STORED_ROUNDS
+) -> None:
+    """Store `state`, by kind, as it is after `round_`, and delete all but the newest `keep` rounds.
 
     Raises:
         FlamesError: the folder cannot be written; no partial state is left.
     """
     with replacing_folder(round_folder(folder, round_)) as temporary:
+        temporary.chmod(0o700)  # a client's own report is nobody else's business, on this machine too
         for kind, weights in state.items():
             write_safetensors(temporary / _file(kind), weights)
+            (temporary / _file(kind)).chmod(0o600)
         checksums = {kind: hash_file(temporary / _file(kind)) for kind in state}
         write_json(temporary / INDEX, {**stamp(CLIENT_STATE), "round": round_, "sha256": checksums})
-    delete_older_rounds(folder, STORED_ROUNDS)
+    delete_older_rounds(folder, keep)
 
 
 def load_client_state(folder: Path, round_: int) -> dict[str, Weights]:
@@ -47,6 +51,15 @@ def load_client_state(folder: Path, round_: int) -> dict[str, Weights]:
     """
     earlier = [one for one in list_rounds(folder) if one < round_]
     return _read(round_folder(folder, earlier[-1])) if earlier else {}
+
+
+def load_client_state_of(folder: Path, round_: int) -> dict[str, Weights] | None:
+    """Return the state after `round_`, by kind; None if it is not stored.
+
+    Raises:
+        FlamesError: it is damaged.
+    """
+    return _read(round_folder(folder, round_)) if round_ in list_rounds(folder) else None
 
 
 def check_client_state(folder: Path, round_: int) -> None:

@@ -11,6 +11,7 @@ import tomli_w
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.store.files.atomic import DAMAGED, finite, reason_of, write_bytes, write_json, write_text
 from flames_cli.store.files.jsonl import append_line, to_line
+from flames_cli.store.files.names import name_of, safe_name
 from flames_cli.store.files.parse import parse_json, parse_toml, read_text
 from flames_cli.store.member_names import family_name, member_name, split_name
 from flames_cli.store.schema import FINAL_MODELS, RUN, check_stamp, read_json, stamp
@@ -55,6 +56,11 @@ class RunFolder:
         return self.path / "checkpoints"
 
     @property
+    def modalities(self) -> Path:
+        """The checkpoints and lines of each modality, if modalities do their own rounds."""
+        return self.path / "modalities"
+
+    @property
     def curves(self) -> Path:
         """The picture of the learning curves."""
         return self.path / "rounds.png"
@@ -83,6 +89,11 @@ class RunFolder:
     def noise_secret(self) -> Path:
         """The secret from which the noise of a run with privacy is drawn; readable only by the owner."""
         return self.path / "noise.key"
+
+    @property
+    def openings(self) -> Path:
+        """The rounds whose private sums clients were asked to open, one JSON line each time."""
+        return self.path / "openings.jsonl"
 
     @property
     def client_tests(self) -> Path:
@@ -118,6 +129,19 @@ class RunFolder:
 def run_folder(workspace: Path, name: str) -> RunFolder:
     """Return the folder of run `name`, whether or not it exists."""
     return RunFolder(workspace / "runs" / name)
+
+
+def modality_folder(run: RunFolder, modality: str) -> RunFolder:
+    """Return the folder of a modality that does its own rounds, with the same files as that of a run."""
+    return RunFolder(run.modalities / safe_name(modality))
+
+
+def list_modalities(run: RunFolder) -> list[str]:
+    """Return the modalities that do their own rounds in this run, sorted; empty if rounds are in step."""
+    if not run.modalities.is_dir():
+        return []
+    folders = (path for path in run.modalities.iterdir() if path.is_dir())
+    return sorted(name_of(path.name) for path in folders)
 
 
 def list_runs(workspace: Path) -> list[Path]:
@@ -387,6 +411,27 @@ def read_final_models(run: RunFolder) -> dict[str, Any] | None:
             f"{run.final_models} has missing entries; delete it, and rounds are chosen without it"
         )
     return found
+
+
+def note_opening(path: Path, round_: int, groups: Sequence[str]) -> int:
+    """Append a line for sums that are opened now, and return the largest number of openings of one group.
+
+    A line that cannot be read counts for every group.
+
+    Raises:
+        NotWritten: the disk is full; the file is as it was.
+    """
+    append_line(path, {"round": round_, "groups": list(groups)}, durable=True)
+    named = [_groups_of(line) for line in path.read_text("utf-8", errors="replace").splitlines()]
+    return max(sum(found is None or group in found for found in named) for group in groups)
+
+
+def _groups_of(line: str) -> list[Any] | None:
+    try:
+        groups = parse_json(line)["groups"]
+    except (ValueError, TypeError, KeyError):
+        return None
+    return groups if isinstance(groups, list) else None
 
 
 def read_rounds(path: Path) -> list[dict[str, Any]]:

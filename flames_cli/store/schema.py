@@ -39,6 +39,7 @@ CLIENTS = Format("flames-clients")
 FINAL_MODELS = Format("flames-final-models", 2, earlier=(1,))
 DEPLOYMENT = Format("flames-deployment")
 SITE = Format("flames-site")
+SECURE_OPENED = Format("flames-opened-sums")
 
 MADE_BY = {
     CHECK.name: "flames check",
@@ -61,6 +62,7 @@ MADE_BY = {
     FINAL_MODELS.name: "flames federate",
     DEPLOYMENT.name: "flames deploy init",
     SITE.name: "flames deploy init",
+    SECURE_OPENED.name: "flames federate",
 }
 
 

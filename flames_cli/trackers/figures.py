@@ -1,8 +1,9 @@
 """Figures of a round by name, the same for every tracker.
 
 `round/…` is about the round, `privacy/…` the privacy spent, `pooled/…` the mean over all clients, and
-`NAME/CLIENT` a figure of one client. The figures of a run with differential privacy are plain means over its
-clients, without anything about a single client (docs/security.md).
+`NAME/CLIENT` a figure of one client or, in a run with secure aggregation, of all clients of a model. The
+figures of a run with differential privacy are plain means over its clients, without anything about a single
+client (docs/security.md).
 """
 
 import math
@@ -10,8 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeGuard
 
-Record = Mapping[str, Any]
-"""A line of rounds.jsonl, or the entry of one round in final-models.json."""
+from flames_cli.core.federated.round_parts import Record, scored_parts
 
 Rates = Callable[[str, str], float]
 """rate(client, modality) returns a learning rate; with empty names that of clients without their own."""
@@ -51,15 +51,17 @@ def round_figures(record: Record, rate: Rates, private: bool) -> dict[str, float
         private: True if the run has differential privacy.
     """
     clients: Sequence[Record] = record["clients"]
+    parts = scored_parts(record)
     found = {f"round/{name}": record.get(key) for key, name in OF_ROUND.items()}
     found["round/learning_rate"] = rate("", "")
     found |= {f"privacy/{key}": record.get(key) for key in ("epsilon", "delta")}
-    found |= _pool(clients, SCORES, private)
+    found |= _pool(parts, SCORES, private)
     if not private:
         found["round/examples"] = sum(_numbers(clients, "n_examples"))
         found["round/accepted"] = len(record.get("accepted", ()))
         found["round/rejected"] = len(record.get("rejected", ()))
-        found |= _of_clients(clients, {**{name: name for name in SCORES}, **OF_CLIENT})
+        found |= _of_clients(parts, {name: name for name in SCORES})
+        found |= _of_clients(clients, OF_CLIENT)
         for one in clients:
             found[f"learning_rate/{label(one['client'])}"] = rate(one["client"], one["modality"])
     return _finite(found)
@@ -73,11 +75,11 @@ def final_figures(record: Record | None, chosen: int, private: bool) -> dict[str
         chosen: its number.
         private: True if the run has differential privacy.
     """
-    clients = record["clients"] if record else ()
-    pooled = _pool(clients, FINAL_SCORES, private)
+    parts = scored_parts(record) if record else []
+    pooled = _pool(parts, FINAL_SCORES, private)
     found = {name.replace("pooled/", "chosen/"): value for name, value in pooled.items()}
     if not private:
-        found |= _of_clients(clients, {name: f"chosen_{name}" for name in FINAL_SCORES})
+        found |= _of_clients(parts, {name: f"chosen_{name}" for name in FINAL_SCORES})
     return _finite({CHOSEN: chosen, **found})
 
 
@@ -93,7 +95,8 @@ def label(client: str) -> str:
 def _pool(clients: Iterable[Record], scores: Mapping[str, str], private: bool) -> dict[str, float]:
     found = {}
     for name, weight in scores.items():
-        rows = [(one.get(name), 1.0 if private else one.get(weight)) for one in clients]
+        # The loss of several clients together counts by their number.
+        rows = [(one.get(name), 1.0 if private else one.get(weight, one.get("clients"))) for one in clients]
         known = [(float(value), float(n)) for value, n in rows if _is_number(value) and _is_number(n) and n]
         if known:
             total = math.fsum(n for _, n in known)

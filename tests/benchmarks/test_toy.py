@@ -135,3 +135,15 @@ def test_train_compares_memory_formats_and_a_round_with_its_steps(monkeypatch, c
     rows = {line[:22].strip(): line[22:].split() for line in capsys.readouterr().out.splitlines()[1:]}
     assert len(rows) == 7
     assert float(rows["round"][0]) > float(rows["statistics (twice)"][0]) > 0
+
+
+def test_swarm_compares_a_server_with_topologies(tiny, monkeypatch, capsys, one_thread):
+    swarm = load("swarm", monkeypatch)
+    small = {key: value for key, value in SMALL.items() if key != "rounds"}
+    monkeypatch.setattr(swarm, "MODEL", {**swarm.MODEL, **small})
+    workspace = tiny()
+    arms = [swarm.Arm(name, 0.5, 0) for name in ("server", "full")]
+    found = {arm: swarm.measure(workspace, 1, arm) for arm in arms}
+    header, _, *rows = swarm.table(found)
+    assert header == "| arm | absent | MRI | US | clients | outsiders | took part | MiB a round |"
+    assert [row.split(" | ")[0] for row in rows] == ["| server", "| full"]

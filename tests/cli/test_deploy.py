@@ -76,6 +76,22 @@ def test_packages_are_allowed_when_a_deployment_is_made_or_later(flames, parts, 
     assert "runs that need the package do not start any more" in said
 
 
+def test_a_site_shows_its_identity_and_pins_those_of_other_sites(flames, deployed, tmp_path):
+    folders = {name: deployed / "sites" / f"hospital-{name}" for name in "ab"}
+    said = made(flames("deploy", "identity", "--site", folders["b"]))
+    line = said.splitlines()[0]
+    told = json.loads(made(flames("deploy", "identity", "--site", folders["b"], "--json")))
+    assert line == f"hospital-b={told['identity']}"
+    assert told == {"client": "hospital-b", "identity": told["identity"], "peers": {}}
+    assert f"then at each other site: flames deploy pin {line}\n" in said
+    said = made(flames("deploy", "pin", line, "--site", folders["a"]))
+    assert "site.toml  sites with a pinned identity: hospital-b\nrestart the node" in said
+    told = json.loads(
+        made(flames("deploy", "pin", "hospital-b", "--remove", "--site", folders["a"], "--json"))
+    )
+    assert told == {"client": "hospital-a", "peers": {}}
+
+
 WRONG = {
     "option": ((*INIT, "--hots", "x"), "no such option '--hots'"),
     "no host": (("deploy", "init", *SITES), "missing option '--host'"),

@@ -6,16 +6,19 @@ from rich.console import Console
 
 from flames_cli.cli.live import LONG_SECONDS, FederationView, progress_bars
 from flames_cli.fed.events import (
+    ClientAsked,
     Estimated,
     FederationStarted,
     FinalModelsExamined,
     LineLogged,
+    ModalityDone,
     Noted,
     ReportReceived,
     ReportRejected,
     RoundDone,
     StepDone,
 )
+from tests.support.grouped import group, grouped_line
 
 CLIENTS = (("brats-1", "MRI", 6223), ("brats-2", "MRI", 6130), ("otu2d", "US", 991))
 METRICS = {"train_loss": 0.4567, "received_val_dice": 0.51, "trained_val_dice": 0.625}
@@ -114,6 +117,36 @@ def test_off_a_terminal_a_line_a_round_is_printed():
         "(mean of 2 clients)\n"
         "flames: round 2/50 in 1 min\n"
     )
+
+
+def modality_done(modality, number):
+    return ModalityDone(modality, {**round_done(number, 0.5).record})
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_modalities_that_do_their_own_rounds_are_shown_by_name(terminal):
+    console = console_of(terminal)
+    with FederationView(console, "flames", on_cpu=False) as view:
+        for event in (
+            FederationStarted(CLIENTS, 1, 50, by_modality=True),
+            ClientAsked("brats-1", 1),
+            modality_done("US", 1),
+            ClientAsked("otu2d", 2),
+            modality_done("MRI", 1),
+            round_done(1, 0.5),
+        ):
+            view(event)
+    written = console.file.getvalue()
+    if terminal:
+        assert "flames: rounds MRI 1, US 2 of 50 (Dice on validation)" in written
+        last = frames(written.replace("flames: rounds", "flames: round "))[-1]
+        assert last.count("training") == 1, "ultrasound trains while the round of MRI has ended"
+    else:
+        done = "in 1 min, validation Dice 0.250 as received, 0.500 after local training (mean of 1 client)"
+        assert written == (
+            f"flames: US round 1/50 {done}\nflames: MRI round 1/50 {done}\n"
+            "flames: all modalities have done round 1/50\n"
+        )
 
 
 def test_the_final_models_are_scored_in_a_line_of_their_own():
@@ -242,3 +275,25 @@ def test_off_a_terminal_a_long_task_has_a_line_every_half_minute():
         for done in (1, 2, 3):
             progress("preprocess busi", done, 780)
     assert console.file.getvalue() == "preprocess busi: 2 of 780\n"
+
+
+GROUPS = {"MRI": group(2, 0.25, 0.5, 8.0), "US": {"clients": 1, "train_loss": 0.75}}
+MODALITIES = {name: modality for name, modality, _ in CLIENTS}
+
+
+def test_a_run_with_secure_aggregation_shows_rows_of_models():
+    written = show(
+        ReportReceived("brats-1", 1, {}), RoundDone(grouped_line(1, GROUPS, MODALITIES)), terminal=True
+    )
+    rows = [re.split(r"  +", row.strip()) for row in frames(written)[-1].splitlines()]
+    assert ["model MRI", "0.250", "0.500", "2 clients"] in rows
+    assert ["model US", "0.750", "1 client"] in rows
+    assert ["brats-1", "MRI", "6223", "waiting"] in rows
+
+
+def test_off_a_terminal_the_dice_of_models_is_called_that():
+    groups = {"MRI": {**GROUPS["MRI"], "trained_val_dice": 0.75}, "US": GROUPS["US"]}
+    written = show(RoundDone(grouped_line(1, groups, MODALITIES)))
+    assert "validation Dice 0.500 as received, 0.750 after local training (mean of 1 model)" in written
+    final = {"round": 1, "clients": [], "groups": {"MRI": group(2, 0.0, 0.625, 8.0, "")}, "missing": {}}
+    assert "final models, validation Dice 0.625 (mean of 1 model)" in show(FinalModelsExamined(final))

@@ -46,7 +46,7 @@ export, predict and report draw nothing."""
 COLLECTED = {
     *("datasets", "raw", "window", "split", "hold_out_site", "lr", "model_options", "small", "labels"),
     *("keep_columns", "on", "local_epochs", "min_clients", "seeds", "runs", "metrics", "formats", "track"),
-    *("plugins", "clients"),
+    *("plugins", "clients", "slow"),
     *("inputs", "models"),
     *("compare", "augmentations"),
 }
@@ -93,7 +93,6 @@ def test_defaults_that_help_spells_out_are_those_of_the_keys():
         assert float(own) == getattr(config.FederateConfig().training, key)
         assert float(other) == getattr(config.FederateConfig(model="unet").training, key)
     assert int(typed("federate")["local_epochs"].show_default) == config.FederateConfig().local_epochs
-    assert int(typed("federate")["min_clients"].show_default) == config.FederateConfig().min_clients
     assert float(typed("federate")["wait_for_clients"].show_default) == SUPERLINK_WAIT_SECONDS
     (workspace,) = (one for one in COMMANDS["info"].params if one.name == "workspace")
     assert Path(workspace.default) == config.FederateConfig().workspace

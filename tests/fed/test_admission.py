@@ -39,9 +39,22 @@ def test_a_node_without_the_version_of_the_run_is_rejected_by_name_with_what_to_
 
 
 def test_a_node_of_an_earlier_release_is_rejected_by_its_protocol_first():
-    assert reason({}, protocol=10).startswith("it speaks protocol 10, this server 11; install the same")
+    assert reason({}, protocol=11).startswith("it speaks protocol 11, this server 12; install the same")
 
 
 def test_a_run_without_plugins_admits_every_node():
     profile = make_profile("a", plugins=packages_text({"other": "1.0"}))
     assert Requirements(SIZE, 1).rejection_reason(profile, "a", set()) is None
+
+
+@pytest.mark.parametrize(
+    ("required", "secure", "admitted"), [(True, False, False), (True, True, True), (False, False, True)]
+)
+def test_a_node_that_requires_secure_aggregation_joins_no_other_run(required, secure, admitted):
+    profile = make_profile("a", secure_only=required)
+    found = Requirements(SIZE, 1, secure=secure).rejection_reason(profile, "a", set())
+    assert (found is None) == admitted
+    assert (
+        admitted
+        or "its owner takes part only in runs with secure aggregation, and this run has none" in found
+    )

@@ -1,4 +1,5 @@
 import itertools
+import time
 
 import pytest
 from flwr.app import Message, RecordDict
@@ -61,9 +62,13 @@ def messages(nodes):
     return (Message(RecordDict(), node, "train") for node in nodes)
 
 
+def replies_of(grid, messages, terms):
+    return (reply for reply in exchange(grid, messages, terms) if reply is not None)
+
+
 def run(nodes, **terms):
     grid = Grid(nodes)
-    return list(exchange(grid, messages(nodes), Terms(**terms, pace=QUICK))), grid
+    return list(replies_of(grid, messages(nodes), Terms(**terms, pace=QUICK))), grid
 
 
 @pytest.mark.parametrize("after", list(itertools.permutations([0, 3, 9])))
@@ -94,7 +99,9 @@ def test_messages_are_made_when_it_is_their_turn():
             made.append(node)
             yield Message(RecordDict(), node, "train")
 
-    replies = exchange(Grid({node: Node(0) for node in range(1, 10)}), make(), Terms(in_flight=2, pace=QUICK))
+    replies = replies_of(
+        Grid({node: Node(0) for node in range(1, 10)}), make(), Terms(in_flight=2, pace=QUICK)
+    )
     next(replies)
     assert len(made) <= 2
 
@@ -103,7 +110,7 @@ def test_few_replies_are_held_for_an_earlier_one():
     n = 3 * HELD
     grid = Grid({1: Node(200), **{node: Node(0) for node in range(2, n)}})
     held = []
-    for _ in exchange(
+    for _ in replies_of(
         grid, messages(grid.nodes), Terms(on_arrival=lambda m: held.append(len(held)), pace=QUICK)
     ):
         if len(held) <= HELD + 1:
@@ -155,7 +162,7 @@ class Burst(Grid):
 def test_no_more_replies_are_taken_at_once_than_may_be_held():
     grid = Burst({1: Node(3), **{node: Node(0) for node in range(2, 100)}})
     arrived, given = [], []
-    for reply in exchange(grid, messages(grid.nodes), Terms(on_arrival=arrived.append, pace=QUICK)):
+    for reply in replies_of(grid, messages(grid.nodes), Terms(on_arrival=arrived.append, pace=QUICK)):
         given.append(reply.node)
         assert len(arrived) - len(given) <= HELD
     assert grid.most_asked <= HELD
@@ -166,3 +173,22 @@ def test_no_node_is_asked_after_the_time_is_over():
     replies, grid = run({node: Node(None) for node in range(1, 21)}, in_flight=2, seconds=0.05)
     assert len(grid.sent) == 2
     assert [reply.node for reply in replies] == [1, 2]
+
+
+def test_other_work_gets_its_turn_while_nothing_arrives():
+    grid = Grid({1: Node(3), 2: Node(0)})
+    replies = list(exchange(grid, messages(grid.nodes), Terms(pace=QUICK)))
+    assert replies.count(None) >= 3
+    assert [reply.node for reply in replies if reply] == [1, 2]
+
+
+def test_a_poll_waits_until_its_time_however_often_the_work_is_called():
+    grid = Burst({1: Node(2)})
+    pulls = []
+    grid.pull_messages = lambda numbers: pulls.append(1) or Burst.pull_messages(grid, numbers)
+    slow = Pace(poll_s=0.02, longest_poll_s=0.02)
+    started = time.monotonic()
+    replies = list(exchange(grid, messages(grid.nodes), Terms(pace=slow)))
+    assert len(pulls) == 3  # two find nothing, with a pause after the second, and the third brings the reply
+    assert time.monotonic() - started >= 0.02
+    assert len(replies) > 100

@@ -22,6 +22,7 @@ from flames_cli.fed.choice_records import CHOICE, DICE, GAIN, POOLED
 from flames_cli.fed.client import make_client_app
 from flames_cli.fed.engines import inline
 from flames_cli.fed.evaluation_report import FIELDS
+from flames_cli.fed.federation import Federation
 from flames_cli.fed.final_model import KEEP
 from flames_cli.fed.final_report import NUMBERS, OWN, SERVER
 from flames_cli.fed.messages import (
@@ -32,12 +33,15 @@ from flames_cli.fed.messages import (
     REPORT,
     SERVER_MODEL,
     STYLE,
+    SUM,
     TRAIN,
     Profile,
+    SumNote,
     TrainRequest,
 )
 from flames_cli.fed.records import WIRE, pack_weights
-from flames_cli.fed.server import Federation, make_server_app
+from flames_cli.fed.secure.messages import BLOBS, SECURE, WORDS
+from flames_cli.fed.server import make_server_app
 from flames_cli.fed.server_delivery import Delivery
 from flames_cli.learn.train_options import TrainOptions
 from flames_cli.stages.federate.inputs import node_configs
@@ -66,6 +70,7 @@ ARMS = {
     "scaffold": {"optimiser": "sgd"},
     "fedgs": {"model": "sd-utnet", "share": "content", "wire_dtype": "int8"},
     "flames-fedgs": {"model": "sd-utnet", "style_from": 2, "wire_dtype": "fp16"},
+    "secure": {"strategy": "fedavg", "secure_aggregation": True},
 }
 
 
@@ -106,11 +111,12 @@ def record(data, monkeypatch, tmp_path):
     """record("flames", per_case=False, leak=None): all messages of a run over real shards, and its plan."""
 
     def run(arm, per_case=False, leak=None):
-        options = {"model": "unet", "model_options": {"base_channels": 4, "depth": 2}, **ARMS[arm]}
+        unet = {"model": "unet", "model_options": {"base_channels": 4, "depth": 2}}
+        options = {"strategy": arm, **unet, **ARMS[arm]}
         if options["model"] == "sd-utnet":
             options["model_options"] = {**options["model_options"], "heads": 2, "content_channels": 2}
         config = FederateConfig(
-            workspace=data, strategy=arm, rounds=1 if leak else 2, batch_size=16, device="cpu", **options
+            workspace=data, rounds=1 if leak else 2, batch_size=16, device="cpu", **options
         )
         divided = open_partition(data, DEFAULT_PARTITION)
         made = divided.content
@@ -126,7 +132,7 @@ def record(data, monkeypatch, tmp_path):
         Recorder.kept = []
         federation = Federation(
             plan,
-            save_evaluations=lambda *told: None,
+            save_evaluations=None if config.secure_aggregation else lambda *told: None,
             save_final=lambda *found: None,
             delivery=Delivery(dict, lambda *kept: None, lambda state: "the last round"),
         )
@@ -176,6 +182,7 @@ def find_leaks(messages, plan, data, per_case=False) -> list[str]:
             f"array {record}/{name} {array.shape}"
             for record, arrays in message.content.array_records.items()
             for name, array in (entries_in(arrays) if record in RECORDS else arrays).items()
+            if record not in (BLOBS, WORDS)
             if record not in RECORDS or name not in shapes or not is_as_large(array, shapes[name])
         ]
         told = METRICS_TOLD | TESTS_TOLD | (CASES_TOLD if per_case else set())
@@ -208,6 +215,10 @@ def expected_config(record, key, shapes) -> bool:
         return key in {field.name for kind in (TrainRequest, TrainOptions) for field in fields(kind)}
     if record == REPORT:
         return key in {"round", "sha256", *(field.name for field in fields(Profile))}
+    if record == SECURE:
+        return key in {"session", "run", "names", "client", "modality", "round"}
+    if record == SUM:
+        return key in {field.name for field in fields(SumNote)}
     if record == KEEP:
         return key in {"sha256", "why"}
     if record == CHOICE:
@@ -221,9 +232,25 @@ def expected_config(record, key, shapes) -> bool:
 def test_no_message_of_a_run_holds_an_image_a_mask_or_a_patient(arm, record, data):
     messages, plan = record(arm)
     kinds = {message.metadata.message_type for message in messages}
-    assert {"train", "evaluate", "evaluate.final", "evaluate.keep", "query"} <= kinds
+    secure = {"query.keys", "query.shares", "query.unmask"} if arm == "secure" else {"evaluate"}
+    assert {"train", "evaluate.final", "evaluate.keep", "query", *secure} <= kinds
     assert not [message for message in messages if message.has_error()]
     assert find_leaks(messages, plan, data) == []
+
+
+@pytest.mark.federated
+def test_replies_of_a_secure_run_have_a_masked_vector_in_place_of_weights_and_numbers(record):
+    messages, _ = record("secure")
+    parts: dict[str, set[tuple[str, ...]]] = {}
+    for message in messages:
+        if message.metadata.reply_to_message_id:
+            parts.setdefault(message.metadata.message_type, set()).add(tuple(sorted(message.content)))
+    asked, masked = {tuple(sorted((SECURE, BLOBS)))}, {tuple(sorted((SECURE, WORDS)))}
+    assert parts == {
+        **{f"query.{action}": asked for action in ("keys", "shares", "unmask")},
+        **dict.fromkeys(("train", "evaluate.final"), masked),
+        **{kind: {(REPORT,)} for kind in ("query", "evaluate.keep")},
+    }
 
 
 def test_scores_of_cases_are_reported_only_if_the_owner_allows_it(record, data):

@@ -283,7 +283,7 @@ def test_a_reply_that_is_no_report_is_rejected(records, profiles):
             {"channels": 3},
             r"client b cannot join: its images have 3 channel\(s\), this federation's have 1; preprocess",
         ),
-        ({"protocol": 1}, "client b cannot join: it speaks protocol 1, this server 11"),
+        ({"protocol": 1}, "client b cannot join: it speaks protocol 1, this server 12"),
         ({"client": "a"}, "client a cannot join: another node has the same name"),
     ],
     ids=["size", "channels", "protocol", "name"],

@@ -5,8 +5,8 @@ import pytest
 from flames_cli.core.federated.reports import LastReport, State
 from flames_cli.errors import FlamesError
 from flames_cli.fed.events import Noted
+from flames_cli.fed.federation import EarlierRounds
 from flames_cli.fed.final_model import StoredModel, pack_stored, unpack_final_model
-from flames_cli.fed.server import EarlierRounds
 from flames_cli.fed.server_delivery import Delivery, find_pending
 from flames_cli.store.clients import KeptModel
 from flames_cli.store.weights import hash_weights

@@ -10,8 +10,8 @@ from flames_cli.core.federated.final_statistics import FinalStatistics
 from flames_cli.core.federated.reports import Entries, Report
 from flames_cli.errors import FlamesError
 from flames_cli.fed.events import FinalModelsExamined
+from flames_cli.fed.federation import EarlierRounds
 from flames_cli.fed.final_report import FinalReport
-from flames_cli.fed.server import EarlierRounds
 from flames_cli.learn.train_options import TrainOptions
 from tests.support.federation import make_profile, run_federation
 

@@ -24,8 +24,9 @@ from flames_cli.store.checkpoint import (
     save_statistics,
     set_aside,
 )
-from flames_cli.store.checkpoint_files import LastFiles, safe_name
+from flames_cli.store.checkpoint_files import LastFiles
 from flames_cli.store.files.hashes import hash_file
+from flames_cli.store.files.names import safe_name
 from flames_cli.store.spool import Spool, StoredModel
 from tests.support.asserts import assert_same_state
 

@@ -20,6 +20,8 @@ from flames_cli.store.deployment.folders import Deployment
 from flames_cli.store.workspace import partition_folder
 
 FLAMES = Path(__file__).with_name("hasty.py")
+TAP = Path(__file__).with_name("tap")
+"""Folder with the module that every process below a command loads, and that does what `Cluster.taps` says."""
 SECONDS = 300.0
 """Longest time to wait for an event, on a busy machine."""
 
@@ -43,16 +45,20 @@ class Cluster:
     deployment: Deployment
     commands: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     """`server`, and each site's."""
+    taps: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Environment of the server's and of sites' commands, for the module in TAP."""
 
     def start(self, name: str, *command: object, **environment: str) -> None:
         """Start a command of `flames deploy`, with more variables of its environment."""
+        taps = self.taps.get(name, {})
+        path = {"PYTHONPATH": os.pathsep.join([str(TAP), *sys.path])} if taps else {}
         with (self.root / f"{name}.out").open("wb") as file:
             self.commands[name] = subprocess.Popen(
                 [sys.executable, str(FLAMES), "deploy", *map(str, command)],
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 cwd=self.root,
-                env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200", **environment},
+                env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200", **path, **taps, **environment},
             )
 
     def start_node(self, name: str, **environment: str) -> None:
@@ -107,10 +113,14 @@ def make_cluster(
 
 
 def start_cluster(
-    workspace: Path, root: Path, deployment: Deployment, sites: tuple[str, ...]
+    workspace: Path,
+    root: Path,
+    deployment: Deployment,
+    sites: tuple[str, ...],
+    taps: dict[str, dict[str, str]] | None = None,
 ) -> Iterator[Cluster]:
     """Start the server of `deployment` and a node for each of `sites`; end them all afterwards."""
-    found = Cluster(root, workspace, deployment)
+    found = Cluster(root, workspace, deployment, taps=taps or {})
     try:
         found.start("server", "server", "--deployment", deployment.path, "--bind", "127.0.0.1")
         wait_for(lambda: "ready at localhost" in found.said("server"), "the server")

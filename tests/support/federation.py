@@ -1,25 +1,29 @@
 """A federation of stub clients, whose training is arithmetic, and the messages that passed."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from flwr.app import Context, Message
+from flwr.app import Context, Message, MessageType
 from flwr.clientapp import ClientApp
 
+from flames_cli.core.federated.buffering import Buffering
 from flames_cli.core.federated.choice import Choice
 from flames_cli.core.federated.reports import Report
 from flames_cli.core.rng import derive_rng
 from flames_cli.fed.algorithms import get_algorithm
-from flames_cli.fed.engines.inline import make_contexts, run_inline
+from flames_cli.fed.engines.inline import InlineGrid, make_contexts, run_inline, run_on
+from flames_cli.fed.federation import EarlierRounds, Federation
 from flames_cli.fed.final_report import pack_final
 from flames_cli.fed.messages import Profile, pack_profile, pack_report, unpack_task
+from flames_cli.fed.modality_states import ModalityStates
 from flames_cli.fed.pace import USUAL_PACE, Pace
 from flames_cli.fed.participation import ALL_AT_ONCE
 from flames_cli.fed.plan import Plan
-from flames_cli.fed.server import EarlierRounds, Federation, make_server_app
+from flames_cli.fed.server import make_server_app
 from flames_cli.fed.server_delivery import Delivery
+from flames_cli.fed.virtual_clock import VirtualClock
 
 SIZE = 8
 
@@ -78,6 +82,31 @@ def drift(request: Any, weights: Mapping[str, np.ndarray], who: Any) -> Any:
     return Report(who.client, who.modality, moved, who.n_train, 1, {"train_loss": 0.5}, control)
 
 
+class SlowGrid(InlineGrid):
+    """A grid whose nodes train only when their reply was asked for this many times, as `delays` says."""
+
+    def __init__(self, app: ClientApp, contexts: Mapping[int, Context], delays: Mapping[int, int]) -> None:
+        super().__init__(app, contexts)
+        self._delays = delays
+        self._left: dict[str, int] = {}
+
+    def push_messages(self, messages: Iterable[Message]) -> list[str]:
+        """Send messages; the first of a node, which asks for its profile, is answered immediately."""
+        listed = list(messages)
+        numbers = super().push_messages(listed)
+        for number, message in zip(numbers, listed, strict=True):
+            is_query = message.metadata.message_type == MessageType.QUERY
+            self._left[number] = 0 if is_query else self._delays[message.metadata.dst_node_id]
+        return numbers
+
+    def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
+        """Return the first reply that is ready."""
+        wanted = list(message_ids)
+        ready = [number for number in wanted if self._left[number] <= 0]
+        self._left |= {number: self._left[number] - 1 for number in wanted}
+        return super().pull_messages(ready)
+
+
 def run_federation(
     profiles: Sequence[Any],
     algorithm: str = "flames",
@@ -97,13 +126,19 @@ def run_federation(
     keep: Callable[..., Any] | None = None,
     on_save: Callable[[Any], None] = lambda state: None,
     pace: Pace = USUAL_PACE,
+    by_modality: Callable[..., ModalityStates] | None = None,
+    delays: Mapping[str, int] | None = None,
+    buffering: Buffering | None = None,
+    clock: VirtualClock | None = None,
     **plan: Any,
 ) -> Watched:
     """Run a federation of stub clients, one for each profile, on the inline engine; return what passed.
 
     `train(request, weights, profile)` returns a Report. `describe` and `answer` (a profile or a report, and
     the message → the reply) replace the functions that pack replies; `keep` (message, profile → reply) stores
-    a final model. `nodes` gives the numbers of the nodes.
+    a final model. `nodes` gives the numbers of the nodes. With `by_modality`, such as ModalityStates, each
+    modality does its own rounds. The clients in `delays` reply after that many pulls. With `buffering`, which
+    needs `by_modality`, clients do not wait for each other; in a simulation `clock` decides their order.
     """
     of_node = dict(zip(nodes or range(2, 2 + len(profiles)), profiles, strict=True))
     seen = watched or Watched()
@@ -153,8 +188,9 @@ def run_federation(
         "size": SIZE,
         **plan,
     }
+    states = by_modality(save) if by_modality else None
     made = Federation(
-        Plan(get_algorithm(algorithm), rounds, **options),
+        Plan(replace(get_algorithm(algorithm), buffering=buffering), rounds, **options),
         save,
         resumed,
         on_event or seen.events.append,
@@ -165,7 +201,14 @@ def run_federation(
         earlier=earlier,
         delivery=delivery,
         save_clients=lambda profiles: seen.joined.append(list(profiles)),
+        by_modality=states,
+        clock=clock,
     )
     server = make_server_app(lambda _: made)
-    run_inline(server, app, make_contexts({node: {} for node in of_node}))
+    contexts = make_contexts({node: {} for node in of_node})
+    if delays:
+        slow = {node: delays.get(profile.client, 0) for node, profile in of_node.items()}
+        run_on(SlowGrid(app, contexts, slow), server)
+    else:
+        run_inline(server, app, contexts)
     return seen

@@ -29,20 +29,21 @@ def tiny_options(workspace: Path, **options: Any) -> dict[str, Any]:
     return {**OPTIONS, "workspace": workspace, **options}
 
 
-def make_tiny(root: Path, size: int = 32) -> None:
-    """Fill a workspace with the shards of brats-1, brats-2 (MRI) and busi (US): images of noise, and few."""
+def make_tiny(root: Path, size: int = 32, brats: int = 2) -> None:
+    """Fill a workspace with the shards of brats-1 to brats-`brats` (MRI) and busi (US): images of noise, and
+    few."""
     for name, modality, n in (("brats", "MRI", 12), ("busi", "US", 8)):
         members = {
             "client_train": [(f"{name}-p{number}", f"{name}-p{number}", 1) for number in range(n)],
             "client_val": [],
-            "client_test": [(f"{name}-t{number}", f"{name}-t{number}", 1) for number in range(2)],
+            "client_test": [(f"{name}-t{number}", f"{name}-t{number}", 1) for number in range(brats)],
             "server_test": [(f"{name}-s{number}", f"{name}-s{number}", 1) for number in range(2)],
         }
         info = SetInfo(
             name, modality, *(("brain", size, 4095) if modality == "MRI" else ("breast", size, 255))
         )
         write_noise(root / "preprocessed" / f"{name}.h5", members, info)
-    partition(PartitionConfig(workspace=root, split={"brats": 2}))
+    partition(PartitionConfig(workspace=root, split={"brats": brats}))
 
 
 class Killer:

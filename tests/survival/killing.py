@@ -144,6 +144,28 @@ def after_round(round: int) -> Callable[[Any], None]:
     return watch
 
 
+def ahead(modality: str, round: int, held: list[int]) -> Callable[[Any], None]:
+    """Kill after a modality's round, while the nodes `held`, of other modalities, have not replied."""
+    from flames_cli.fed.engines.inline import InlineGrid
+    from flames_cli.fed.events import ModalityDone
+
+    pull = InlineGrid.pull_messages
+
+    def pull_others(self: Any, numbers: Any) -> Any:
+        sent = {number: self._waiting[number].metadata for number in numbers if number in self._waiting}
+        late = {number for number, one in sent.items() if one.message_type == "train"}
+        return pull(self, [one for one in sent if one not in late or sent[one].dst_node_id not in held])
+
+    InlineGrid.pull_messages = pull_others  # type: ignore[method-assign]
+
+    def watch(event: Any) -> None:
+        done = isinstance(event, ModalityDone) and (event.modality, event.record["round"])
+        if done == (modality, round):
+            die()
+
+    return watch
+
+
 def half_weights(within: str) -> None:
     """Kill when half of a weights file is written, below a folder whose path contains `within`."""
     from flames_cli.store import weights
@@ -247,7 +269,7 @@ def scored(task: str, done: int) -> Callable[[Any], None]:
 POINTS: dict[str, Callable[..., Any]] = {
     one.__name__: one
     for one in (
-        *(at_step, after_client, after_round, half_weights, move, half_removed),
+        *(ahead, at_step, after_client, after_round, half_weights, move, half_removed),
         *(before_line, half_line, after_line, scored),
     )
 }

@@ -15,7 +15,10 @@ STRATEGIES = {
     "fedavg": {"strategy": "fedavg", "fraction": 0.5, "ema": 0.5},
     "flames": {"strategy": "flames"},
     "adaptive": {"strategy": "flames-adaptive", "wire_dtype": "int8"},
+    "by modality": {"strategy": "flames", "rounds_by": "modality"},
     "scaffold": {"strategy": "scaffold", "optimiser": "sgd"},
+    "swarm": {"engine": "swarm", "absent": 0.4},
+    "asynchronous": {"asynchronous": True, "slow": {"brats-2": 5.0}, "rounds": 6},
     "longer": {"strategy": "scaffold", "optimiser": "sgd", "rounds": 5},
 }
 
@@ -61,6 +64,21 @@ BEST = [
 ]
 """Points between the pass of the last round, that of the best one, which is an earlier one, and the end."""
 
+BY_MODALITY = [
+    ("ahead", {"modality": "US", "round": 3, "held": [2, 3]}),
+    ("half_weights", {"within": "modalities/MRI/checkpoints/.round-00001.tmp"}),
+    ("move", {"to": "modalities/MRI/checkpoints/round-00001", "when": "before"}),
+    ("move", {"to": "one/checkpoints/.round-00001.tmp/state.json", "when": "before"}),
+    ("move", {"to": "one/checkpoints/round-00001", "when": "before"}),
+    ("move", {"to": "one/checkpoints/round-00001", "when": "after"}),
+    ("half_line", {"round": 2}),
+    ("move", {"to": "one/checkpoints/round-00002", "when": "after"}),
+    ("half_removed", {"name": "modalities/US/checkpoints/.round-00001"}),
+    ("half_weights", {"within": "modalities/US/checkpoints/.round-00004.tmp"}),
+    ("move", {"to": "one/checkpoints/round-00004", "when": "before"}),
+]
+"""Points of a run by modality, whose US is ahead of all rounds of MRI from the first point on."""
+
 MEMORY = [
     ("half_weights", {"within": "brats-1/.round-00001.tmp"}),
     ("half_weights", {"within": "brats-2/.round-00002.tmp"}),
@@ -98,9 +116,9 @@ def content(workspace):
     run = workspace / "runs" / "one"
     files = {
         str(path.relative_to(run)): path.read_bytes()
-        for folder in ("checkpoints", "clients")
+        for folder in ("checkpoints", "clients", *modality_checkpoints(run))
         for path in sorted((run / folder).rglob("*"))
-        if path.is_file() and path.suffix != ".png" and path.suffix != ".lock"
+        if path.is_file() and path.suffix not in (".png", ".lock", ".jsonl")
     }
     files = {
         "/".join(part for part in name.split("/") if len(part) != 16): data for name, data in files.items()
@@ -112,6 +130,11 @@ def content(workspace):
         json.loads(line) for line in (run / "rounds.jsonl").read_text().splitlines()
     )
     return files | {"names": sorted(path.name for path in run.iterdir())}
+
+
+def modality_checkpoints(run):
+    """Return the folders with the checkpoints of single modalities."""
+    return [str(path.relative_to(run)) for path in sorted(run.glob("modalities/*/checkpoints"))]
 
 
 def assert_same_as(found, expected):
@@ -138,6 +161,19 @@ def test_a_run_killed_at_every_point_ends_as_one_left_alone(strategy, killer, ti
     assert_same_as(content(root), content(left_alone(strategy)[0]))
     notes = [line for line in killer.said().splitlines() if line.startswith("noted")]
     assert all("few training steps" in note for note in notes), "a kill damages nothing"
+
+
+@pytest.mark.long
+def test_modalities_killed_at_every_point_end_as_if_left_alone_and_as_in_step(killer, tiny, left_alone):
+    root, how = tiny(), STRATEGIES["by modality"]
+    die_at(killer, "federate", tiny_options(root, run="one", **how), BY_MODALITY + FINAL)
+    killer.federate(root, run="one", **how)
+    found = content(root)
+    assert_same_as(found, content(left_alone("by modality")[0]))
+    step = content(left_alone("flames")[0])
+    assert {name: found[name] for name in step if name not in ("config.toml", "names")} == {
+        name: one for name, one in step.items() if name not in ("config.toml", "names")
+    }
 
 
 def test_a_run_killed_between_the_passes_of_its_last_and_its_best_round_ends_the_same(
@@ -174,7 +210,7 @@ def test_a_fresh_run_killed_while_it_takes_the_place_of_the_old_one_loses_neithe
     assert files_of(runs / "one-old-1") == before
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", [name for name in STRATEGIES if name != "by modality"])
 def test_a_run_killed_at_random_moments_ends_as_one_left_alone(strategy, killer, tiny, left_alone):
     alone, seconds = left_alone(strategy)
     root, draw = tiny(), random.Random(f"kills of {strategy}")

@@ -3,6 +3,7 @@ import math
 import pytest
 
 from flames_cli.trackers.figures import final_figures, label, round_figures
+from tests.support.grouped import group, grouped_line
 
 
 def client(name, modality="MRI", **figures):
@@ -113,3 +114,19 @@ def test_the_figures_of_the_end_are_of_the_chosen_round():
 )
 def test_a_name_of_a_client_fits_every_tracker(client, shown):
     assert label(client) == shown
+
+
+def test_the_figures_of_a_run_with_secure_aggregation_are_of_models():
+    groups = {"MRI": group(3, 0.5, 0.4, 4.0), "US": group(1, 0.1, 0.8, 12.0)}
+    record = grouped_line(
+        3, groups, {"a": "MRI", "b": "MRI", "c": "MRI", "late": "US"}, rejected={"late": "no report"}
+    )
+    found = round_figures(record, rate, private=False)
+    assert found["pooled/train_loss"] == pytest.approx((3 * 0.5 + 0.1) / 4)
+    assert found["pooled/received_val_dice"] == pytest.approx((4 * 0.4 + 12 * 0.8) / 16)
+    assert found["received_val_dice/model MRI"] == 0.4
+    assert (found["round/accepted"], found["round/rejected"]) == (3.0, 1.0)
+    assert found["seconds/late"] == 1.0
+    assert not any(name.startswith("train_loss/") and "model" not in name for name in found)
+    final = {"round": 3, "clients": [], "groups": {"US": group(3, 0.0, 0.6, 5.0, "")}}
+    assert final_figures(final, 3, private=False)["chosen/val_dice"] == 0.6

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flames_cli.cli.deploy.options import SiteFolder
 from flames_cli.cli.deploy.running import INSECURE_NODE, line_printer, print_warning
 from flames_cli.cli.options import DeviceName, PrecisionName
 
@@ -21,14 +22,7 @@ def node(
         list[Path],
         typer.Option("--shard", help="The client's data (.h5); several files are pooled."),
     ],
-    site: Annotated[
-        Path | None,
-        typer.Option(
-            "--site",
-            help="This site's folder from the server.",
-            show_default="this folder, if it has a site.toml",
-        ),
-    ] = None,
+    site: SiteFolder = None,
     superlink: Annotated[
         str | None,
         typer.Option("--superlink", help="HOST:PORT of the server.", show_default="from the folder"),
@@ -41,6 +35,13 @@ def node(
         bool,
         typer.Option(
             "--per-case", help="Report the score of each test case to the server, not only the mean."
+        ),
+    ] = False,
+    require_secure_aggregation: Annotated[
+        bool,
+        typer.Option(
+            "--require-secure-aggregation",
+            help="Take part only in runs with secure aggregation, and send no weights in the clear.",
         ),
     ] = False,
     device: DeviceName = "auto",
@@ -64,7 +65,12 @@ def node(
 
     found = find_site(site, superlink, shard[0].stem if insecure else None, name)
     typed = NodeSettings(
-        tuple(shard), device=device, precision=precision, min_examples=min_examples, per_case=per_case
+        tuple(shard),
+        device=device,
+        precision=precision,
+        min_examples=min_examples,
+        per_case=per_case,
+        secure_only=require_secure_aggregation,
     )
     settings = settings_for(found, typed)
     console = results()
@@ -77,15 +83,23 @@ def node(
 def _print_node(console: "Console", site: "Site", settings: "NodeSettings", profile: "Profile") -> None:
     from flames_cli.stages.deploy.plugins import describe_pins
 
-    scores = "every test case's score" if settings.per_case else "mean scores"
     allowed = f"plug-in packages that a run may use: {describe_pins(site.plugins)}"
     plugins = [allowed] if site.plugins else []
     for line in (
         f"site {site.name}: {profile.modality}, {profile.organ}, {profile.n_train} training images"
         f" (takes part with {settings.min_examples} or more)",
-        f"sent to the server: weights, counts and {scores}; no image, mask or path",
+        _sent(settings),
         *plugins,
         f"own model after the last round: {site.models / 'RUN'}",
         f"server {site.superlink}; Ctrl-C ends the node",
     ):
         console.print(line, soft_wrap=True)
+
+
+def _sent(settings: "NodeSettings") -> str:
+    scores = "every test case's score" if settings.per_case else "mean scores"
+    if settings.secure_only:
+        return (
+            "sent to the server: counts, and masked weights, of which it learns sums; no image, mask or path"
+        )
+    return f"sent to the server: weights, counts and {scores}; no image, mask or path"

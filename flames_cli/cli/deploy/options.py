@@ -27,6 +27,14 @@ AtSite = Annotated[
         show_default="this folder, if it has a site.toml",
     ),
 ]
+SiteFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--site",
+        help="This site's folder from the server.",
+        show_default="this folder, if it has a site.toml",
+    ),
+]
 
 Allow = Annotated[
     list[str] | None,

@@ -9,10 +9,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from flames_cli.arrays import Weights
+from flames_cli.core.federated.aged_flames_blend import Aged
 from flames_cli.core.federated.algorithm import Algorithm
+from flames_cli.core.federated.blend import Blend
 from flames_cli.core.federated.blends import make_blend
 from flames_cli.core.federated.candidates import Candidates
 from flames_cli.core.federated.choice import Preference, presence_reason, update
+from flames_cli.core.federated.new_model import make_new_model
 from flames_cli.core.federated.plugin_blend import Place
 from flames_cli.core.federated.privacy import NoiseKey, Release
 from flames_cli.core.federated.reports import (
@@ -27,14 +30,10 @@ from flames_cli.core.federated.reports import (
     select,
 )
 from flames_cli.core.federated.running_sum import RunningSum
-from flames_cli.core.federated.server_steps import (
-    OptimiserState,
-    adam_step,
-    average_step,
-    control_step,
-    momentum_step,
-)
+from flames_cli.core.federated.server_steps import OptimiserState, control_step
 from flames_cli.core.federated.shelf import IN_MEMORY, ClientModels, Shelf
+from flames_cli.core.federated.swarm_blend import SwarmBlend
+from flames_cli.core.federated.topology import Topology
 from flames_cli.core.federated.update_norms import FEWEST, NO_LIMIT, NormLimit, known_moves
 
 
@@ -48,6 +47,10 @@ class RoundSettings:
     """Key of the noise that an algorithm with privacy adds to models."""
     shelf: Shelf = IN_MEMORY
     """Place of the reports and models of single clients."""
+    topology: Topology | None = None
+    """Connections of a swarm's peers; None: a server blends all reports."""
+    aged: Aged | None = None
+    """Reports of an asynchronous federation; None: rounds are in step."""
 
 
 PLAIN = RoundSettings()
@@ -84,42 +87,42 @@ def apply_round(
     Raises:
         ValueError: a group has more reports than `n_clients` has clients (SCAFFOLD).
     """
-    collected = _Round(state, algorithm, entries, settings)
+    round_ = OpenRound(state, algorithm, entries, settings)
     for report in reports:
-        collected.take(report)
+        round_.take(report)
         del report  # frees the memory while the next report is awaited
-    collected.judge_waiting()
-    collected.reject_small_groups()
-    return collected.result(n_clients)
+    return round_.close(n_clients)
 
 
-class _Round:
-    """The reports of a round: accepted into their model group, waiting, or rejected."""
+class OpenRound:
+    """A round whose reports arrive one by one: each is accepted into its model group, waits, or is rejected.
+
+    `apply_round` explains the arguments.
+    """
 
     def __init__(
         self,
         state: State,
         algorithm: Algorithm,
-        entries: Entries | None,
-        settings: RoundSettings,
+        entries: Entries | None = None,
+        settings: RoundSettings = PLAIN,
     ) -> None:
         self._state = state
         self._algorithm = algorithm
         self._limit = settings.limit
         self._shelf = settings.shelf
-        noise = settings.noise
         self._groups = {
             name: _ModelGroup(
                 algorithm,
                 start,
                 entries or Entries.of(start),
-                Release(key=noise, round=state.round + 1, group=name) if noise else None,
-                settings.shelf,
-                Place(name, state.round + 1, state.optimiser_state.get(name, {}).get(BLEND_STATE, {})),
+                _make_blend(state, name, algorithm, entries or Entries.of(start), settings),
             )
             for name, start in state.server.items()
         }
-        self._waiting: dict[str, _Waiting] = {}
+        self._starts = settings.aged.starts if settings.aged else {}
+        self._repeats = settings.aged is not None
+        self._waiting: list[_Waiting] = []
         self._candidates: dict[str, Candidates] = {}
         self._preferences: dict[str, Preference] = {}
         self._styles: dict[str, Weights] = {}
@@ -129,19 +132,22 @@ class _Round:
     def take(self, report: Report) -> None:
         """Accept `report`, reject it, or let it wait until there are other reports to compare with."""
         client, name = report.client, self._algorithm.model_group_of(report.client, report.modality)
-        if reason := self._rejection_reason(report, name):
+        if reason := self.fault(report):
             self._rejected[client] = reason
             return
         moved = self._limit.measure(report, self._start_of(report, name), self._groups[name].entries)
         known = known_moves(self._state.clients, client)
         compared = self._limit.is_set and self._algorithm.clients_share_models
         if compared and sum(last.group == name for last in known.values()) < FEWEST:
-            self._waiting[client] = _Waiting(report, moved, self._shelf)
+            self._waiting.append(_Waiting(report, moved, self._shelf))
         else:
             self._judge(report, name, moved, known)
 
-    def _rejection_reason(self, report: Report, group: str) -> str | None:
-        if report.client in self._accepted or report.client in self._waiting:
+    def fault(self, report: Report) -> str | None:
+        """Return why `report` cannot be used, whatever the others report; None if it can."""
+        group = self._algorithm.model_group_of(report.client, report.modality)
+        waiting = {one.rest.client for one in self._waiting}
+        if not self._repeats and (report.client in self._accepted or report.client in waiting):
             return "it reported twice in one round"
         if group not in self._groups:
             return f"there is no model for '{group}', expected one of {sorted(self._groups)}"
@@ -152,6 +158,8 @@ class _Round:
 
     def _start_of(self, report: Report, group: str) -> Weights:
         """Return the model from which the client started: the one that was sent, or its choice."""
+        if load := self._starts.get(report.client):
+            return load()
         offer = self._candidates_of(group).offer(report.client) if report.choice else None
         if offer is None or report.choice is None:
             return self._state.model_for(report.client, group)
@@ -171,7 +179,7 @@ class _Round:
             return
         # A private run stores nothing of a single client: its distance would be in the checkpoint.
         stored = Moved() if self._algorithm.privacy else moved
-        self._accepted[report.client] = LastReport(group=name, round=self._state.round + 1, moved=stored)
+        self._accepted[report.client] = LastReport(group=name, round=self._number_of(report), moved=stored)
         self._groups[name].add(report)
         if self._algorithm.clients_choose:
             before = self._state.preferences.get(report.client)
@@ -179,19 +187,30 @@ class _Round:
         if report.style is not None and self._groups[name].lends_style:
             self._styles[report.client] = report.style
 
-    def judge_waiting(self) -> None:
+    def close(self, n_clients: Mapping[str, int] | None = None) -> RoundResult:
+        """Blend every group that has reports, and return the outcome of the round; arguments and errors as
+        `apply_round`."""
+        self._judge_waiting()
+        self._reject_small_groups()
+        return self._result(n_clients)
+
+    def _judge_waiting(self) -> None:
         """Compare each waiting report with the newest report of every other client."""
         newest = {**self._state.clients, **self._accepted}
-        for client, waiting in self._waiting.items():
-            name = self._algorithm.model_group_of(client, waiting.modality)
-            newest[client] = LastReport(group=name, round=self._state.round + 1, moved=waiting.moved)
+        for waiting in self._waiting:
+            report = waiting.rest
+            name = self._algorithm.model_group_of(report.client, report.modality)
+            newest[report.client] = LastReport(name, self._number_of(report), waiting.moved)
         while self._waiting:
-            client = next(iter(self._waiting))
-            waiting = self._waiting.pop(client)
-            others = known_moves(newest, client)
-            self._judge(waiting.report(), newest[client].group, waiting.moved, others)
+            waiting = self._waiting.pop(0)
+            client = waiting.rest.client
+            self._judge(waiting.report(), newest[client].group, waiting.moved, known_moves(newest, client))
 
-    def reject_small_groups(self) -> None:
+    def _number_of(self, report: Report) -> int:
+        """Return the round of a report: in an asynchronous federation the number of the client's training."""
+        return report.round if self._repeats else self._state.round + 1
+
+    def _reject_small_groups(self) -> None:
         """Reject the reports of groups that have too few reports to blend."""
         for name, group in self._groups.items():
             if group.n_reports and (reason := group.shortage()):
@@ -202,7 +221,7 @@ class _Round:
                     self._styles.pop(client, None)
                 group.n_reports = 0
 
-    def result(self, n_clients: Mapping[str, int] | None) -> RoundResult:
+    def _result(self, n_clients: Mapping[str, int] | None) -> RoundResult:
         """Blend every group that has reports, and return the outcome of the round."""
         state, round_ = self._state, self._state.round + 1
         server, personal = dict(state.server), ClientModels.of(state.personal)
@@ -232,19 +251,31 @@ class _Round:
 
 
 class _Waiting:
-    """A report that waits until there are others to compare with."""
+    """A report that waits until there are others to compare with; `rest` is the report without its arrays."""
 
     def __init__(self, report: Report, moved: Moved, shelf: Shelf) -> None:
         self.moved = moved
-        self.modality = report.modality
-        self._rest = replace(report, weights={}, control=None)
+        self.rest = replace(report, weights={}, control=None)
         self._weights = shelf.keep_report(report.weights)
         self._control = None if report.control is None else shelf.keep_report(report.control)
 
     def report(self) -> Report:
         """Return the report."""
         control = None if self._control is None else self._control()
-        return replace(self._rest, weights=self._weights(), control=control)
+        return replace(self.rest, weights=self._weights(), control=control)
+
+
+def _make_blend(
+    state: State, group: str, algorithm: Algorithm, entries: Entries, settings: RoundSettings
+) -> Blend:
+    """Return the blend of a model group in the round after `state`."""
+    if settings.topology:
+        peers = [client for client, last in state.clients.items() if last.group == group]
+        return SwarmBlend(algorithm, settings.topology.graph(group, peers), settings.shelf)
+    round_, noise = state.round + 1, settings.noise
+    release = Release(key=noise, round=round_, group=group) if noise else None
+    place = Place(group, round_, state.optimiser_state.get(group, {}).get(BLEND_STATE, {}))
+    return make_blend(algorithm, state.server[group], entries, release, settings.shelf, place, settings.aged)
 
 
 class _ModelGroup:
@@ -255,9 +286,7 @@ class _ModelGroup:
         algorithm: Algorithm,
         start: Weights,
         entries: Entries,
-        release: Release | None,
-        shelf: Shelf,
-        place: Place,
+        blend: Blend,
     ) -> None:
         self._algorithm = algorithm
         self._start = start
@@ -265,7 +294,7 @@ class _ModelGroup:
         self._shared = entries.shared_of(start)
         self._parameters = entries.parameters_of(start)
         self._style = select(start, entries.style)
-        self._blend = make_blend(algorithm, start, entries, release, shelf, place)
+        self._blend = blend
         self._control = RunningSum()
         self.n_reports = 0
 
@@ -315,26 +344,15 @@ class _ModelGroup:
     def finish(self, old: OptimiserState, round_: int, n_clients: int) -> tuple[Weights, dict[str, Weights]]:
         """Return the group's new model and optimiser state; entries that are not shared are unchanged."""
         self._blend.n_clients = n_clients
-        # A mean of equal numbers may differ in its last bit.
-        kept = select(self._start, self.entries.frozen)
-        blend = {**self._start, **self._blend.server(), **kept}
-        stepped, changed = self._step(blend, old, round_)
+        blended, control = self._blend.server(), {}
         if self._algorithm.clients_correct_gradients:
             if n_clients < self.n_reports:
                 raise ValueError(f"got {self.n_reports} reports of a group of {n_clients} clients")
-            changed |= control_step(self._parameters, self._control, old, n_clients)
-        model = {**blend, **stepped}
-        if self._algorithm.ema:
-            changed |= average_step(self.entries.shared_of(model), old, self._algorithm.ema)
-        stored = {kind: one for kind, one in {**old, **changed}.items() if kind != BLEND_STATE}
-        return model, stored
-
-    def _step(self, blend: Weights, old: OptimiserState, round_: int) -> tuple[Weights, dict[str, Weights]]:
-        if self._algorithm.server_steps_by_adam:
-            return adam_step(self._parameters, blend, old, self._algorithm.server_lr, round_)
-        if self._algorithm.server_momentum:
-            return momentum_step(self._parameters, blend, old, self._algorithm.server_momentum)
-        return {}, {}
+            control = control_step(self._parameters, self._control, old, n_clients)
+        model, stored = make_new_model(
+            self._algorithm, self.entries, self._start, blended, old, round_, control
+        )
+        return model, {kind: one for kind, one in stored.items() if kind != BLEND_STATE}
 
     def personal(self) -> Mapping[str, Weights]:
         """Return the entries that differ from client to client, by client."""

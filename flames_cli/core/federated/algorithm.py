@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from flames_cli.core.federated.buffering import Buffering
 from flames_cli.errors import FlamesError
 from flames_cli.plugins import RAISED, describe_error
 
@@ -92,6 +93,8 @@ class Algorithm:
     can."""
     privacy: Privacy | None = None
     """Differential privacy: clients clip their updates, and the server adds noise to their uniform mean."""
+    buffering: Buffering | None = None
+    """Buffer of an asynchronous federation; None: rounds are in step."""
     plugin: str = ""
     """Strategy and package of the plug-in that gives this algorithm, for messages; empty: built in."""
 
@@ -173,6 +176,11 @@ class Algorithm:
         """True if a report can be used only together with its number of steps."""
         by_blend = self.blend == "fednova" or bool(getattr(self.blend, "needs_steps", False))
         return self.weight == "steps" or by_blend
+
+    @property
+    def blends_for_each(self) -> bool:
+        """True if every client gets a blend of its own of all reports of its model (FLAMES)."""
+        return self.blend in ("flames", "adaptive")
 
     @property
     def clients_choose(self) -> bool:

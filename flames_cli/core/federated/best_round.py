@@ -5,18 +5,17 @@ was stopped and continued makes the same choice.
 """
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
+
+from flames_cli.core.federated.round_parts import Record, received_round, scored_parts
 
 Size = Literal["all", "small"]
 """Images that are scored: all, or those whose lesions are small by the rule of their data set."""
 
 _ENDS: dict[Size, str] = {"all": "", "small": "_small"}
 """Ends of the names of Dice and number of images, by size."""
-
-Record = Mapping[str, Any]
-"""A line of rounds.jsonl, or the content of final-models.json for one round."""
 
 _Scores = dict[int, dict[str, tuple[float, float]]]
 """Dice and number of images, by round and client."""
@@ -51,10 +50,12 @@ def score_rounds(lines: Sequence[Record], passes: Sequence[Record] = ()) -> Roun
     """Return the pooled validation Dice of all rounds that have any.
 
     The line of round r has each client's validation of the model that it received, which is its model after
-    round r − 1. A round's score is Σ nₖ·Diceₖ / Σ nₖ over all clients k that ever reported a validation, with
-    their nₖ images. A client without a report on a round counts with its last one before, and a client that
-    joined later with its first one, so that all rounds are scored over the same clients. A line that is added
-    later therefore never changes the order of earlier rounds, unless a client's images change.
+    round r − 1; without rounds in step, after the round with which it `began`. A round's score is
+    Σ nₖ·Diceₖ / Σ nₖ over all clients k that ever reported a validation, with their nₖ images. A client
+    without a report on a round counts with its last one before, and a client that joined later with its first
+    one, so that all rounds are scored over the same clients. With secure aggregation the clients of a model
+    count together. With rounds in step, a line that is added later therefore never changes the order of
+    earlier rounds, unless a client's images change.
 
     Args:
         lines: lines of rounds.jsonl; those of earlier releases have no numbers of images and give no score.
@@ -81,12 +82,13 @@ def _pool(scores: _Scores) -> dict[int, float]:
 
 def _scores(lines: Sequence[Record], passes: Sequence[Record], end: str) -> _Scores:
     found: _Scores = {}
-    for records, back, name in ((lines, 1, "received_val_dice"), (passes, 0, "val_dice")):
+    for records, is_pass, name in ((lines, False, "received_val_dice"), (passes, True, "val_dice")):
         for record in records:
-            for client in _clients(record):
+            for client in scored_parts(record):
                 dice, n = _number(client, name + end), _number(client, f"n_val{end}")
                 if dice is not None and n:
-                    found.setdefault(record["round"] - back, {})[str(client["client"])] = dice, n
+                    round_ = record["round"] if is_pass else received_round(record, client)
+                    found.setdefault(round_, {})[str(client["client"])] = dice, n
     return found
 
 
@@ -94,18 +96,10 @@ def _count_patients(records: Sequence[Record]) -> int:
     """Return the sum of the clients' last numbers of validation patients."""
     patients: dict[str, float] = {}
     for record in records:
-        for client in _clients(record):
+        for client in scored_parts(record):
             if n := _number(client, "n_val_patients"):
                 patients[str(client["client"])] = n
     return int(sum(patients.values()))
-
-
-def _clients(record: Record) -> Iterator[Record]:
-    """Yield the entries of a record's clients; a file that was edited may contain anything."""
-    clients = record.get("clients")
-    for client in clients if isinstance(clients, list) else ():
-        if isinstance(client, dict) and "client" in client:
-            yield client
 
 
 def _number(client: Record, name: str) -> float | None:

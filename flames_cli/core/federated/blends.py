@@ -6,6 +6,7 @@ import numpy as np
 
 from flames_cli.arrays import Weights
 from flames_cli.core.federated.adaptive_blend import AdaptiveBlend
+from flames_cli.core.federated.aged_flames_blend import Aged, AgedFlamesBlend
 from flames_cli.core.federated.algorithm import BLENDS, Algorithm, Weight
 from flames_cli.core.federated.blend import Blend
 from flames_cli.core.federated.flames_blend import FlamesBlend
@@ -125,9 +126,10 @@ def make_blend(
     release: Release | None = None,
     shelf: Shelf = IN_MEMORY,
     place: Place = Place(),  # noqa: B008 (it is frozen)
+    aged: Aged | None = None,
 ) -> Blend:
-    """Return the blend of `algorithm` for a group whose model is `start`; privacy needs a `release`, and a
-    plug-in's class the `place` of the blend.
+    """Return the blend of `algorithm` for a group whose model is `start`; privacy needs a `release`, a
+    plug-in's class the `place` of the blend, and FLAMES in an asynchronous federation the `aged` reports.
 
     Raises:
         ValueError: an algorithm with privacy has no release to draw noise for, or does not take a mean; or
@@ -146,7 +148,7 @@ def make_blend(
         case "fedbn":
             return FedBNBlend(start, entries, algorithm.weight)
         case "flames":
-            return FlamesBlend(shelf)
+            return AgedFlamesBlend(shelf, aged) if aged else FlamesBlend(shelf)
         case "adaptive":
             return AdaptiveBlend(shelf)
         case "fednova":

@@ -22,7 +22,7 @@ class FinalStatistics:
     Training never uses them, so that a run that continues has the same bits as one that was not interrupted.
     """
 
-    clients: dict[str, Weights] = field(default_factory=dict)
+    clients: Mapping[str, Weights] = field(default_factory=dict)
     """Statistics of the model that each client received last, on its own images; if clients choose, the
     complete shared entries of the chosen model."""
     groups: dict[str, Weights] = field(default_factory=dict)

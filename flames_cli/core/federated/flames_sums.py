@@ -11,10 +11,13 @@ from flames_cli.core.federated.running_sum import RunningSum, check_alike
 
 
 class FlamesSums:
-    """The two sums over all clients that every personalised model needs; arguments as in `blend_flames`."""
+    """The two sums over all clients that every personalised model needs; arguments as in `blend_flames`.
+
+    A number of images may be divided by a weight, as in `AgedReports`.
+    """
 
     def __init__(
-        self, arrays: Sequence[Weights], n_examples: Sequence[int], alpha: float | None = None
+        self, arrays: Sequence[Weights], n_examples: Sequence[float], alpha: float | None = None
     ) -> None:
         check_alike(arrays, n_examples)
         if any(n <= 0 for n in n_examples):
@@ -27,7 +30,7 @@ class FlamesSums:
         for entry, n in zip(arrays, n_examples, strict=True):
             self._inverse.add(entry, 1.0 / n)
 
-    def personalise(self, weights: Weights, n: int) -> Weights:
+    def personalise(self, weights: Weights, n: float) -> Weights:
         """Return the model of the client that reported `weights`, trained on `n` images."""
         if self._alpha == 1.0:
             return {name: array.copy() for name, array in weights.items()}

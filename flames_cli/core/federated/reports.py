@@ -12,6 +12,7 @@ from flames_cli.core.federated.candidates import Candidates
 from flames_cli.core.federated.choice import Choice, Preference
 from flames_cli.core.federated.differences import find_difference
 from flames_cli.core.federated.final_statistics import FinalStatistics
+from flames_cli.core.federated.progress import Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,8 @@ class Report:
     """Round of the training, from 1; 0: not stated."""
     choice: Choice | None = None
     """The client's choice of its start (flames-adaptive)."""
+    preference: Preference | None = None
+    """The client's record with this choice, which it stores itself with secure aggregation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,25 @@ class LastReport:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenedSum:
+    """Sum over a group's reports of one round (secure aggregation), from which each of its clients makes its
+    own model; see `secure_blend`."""
+
+    group: str
+    round: int
+    clients: tuple[str, ...]
+    """Clients whose reports are in the sum."""
+    words: Weights
+    """S by shared entry, under the mask of the group: only the clients can read it."""
+    session: str
+    """Identifier of the session of the sum, whose key reads it."""
+    total: float
+    """T, the sum of the clients' factors."""
+    preferences: tuple[float, ...] = ()
+    """Sums of the clients' results with candidates (`summed_preferences`); empty: they do not choose."""
+
+
+@dataclass(frozen=True, slots=True)
 class State:
     """The models of a federation after `round` rounds, and the state that the server needs between rounds."""
 
@@ -109,6 +131,17 @@ class State:
     """Statistics of this round's models, from the clients' pass after the last round; None before it."""
     preferences: dict[str, Preference] = field(default_factory=dict)
     """Record of each client that chooses its model; `personal` then has the clients' own weights."""
+    sums: tuple[OpenedSum, ...] = ()
+    """Sums from which clients make their own models: of each client's newest accepted round. Only runs with
+    secure aggregation have them."""
+    progress: Progress | None = None
+    """Progress of an asynchronous federation; None: its rounds are in step."""
+
+    def sum_of(self, client: str) -> OpenedSum | None:
+        """Return the sum that has the client's last accepted report; None if there is none."""
+        last = self.clients.get(client)
+        found = (one for one in self.sums if last and (one.group, one.round) == (last.group, last.round))
+        return next((one for one in found if client in one.clients), None)
 
     def model_for(self, client: str, group: str) -> Weights:
         """Return the model that the client trains next: its group's model with the client's own entries.

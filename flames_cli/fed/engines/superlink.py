@@ -12,7 +12,7 @@ from pathlib import Path
 from flames_cli.errors import FlamesError
 from flames_cli.fed.engines.submitted import run_submitted, stop_if_alive
 from flames_cli.fed.event_log import Lost
-from flames_cli.fed.events import Event, OnEvent, RoundDone, Waiting
+from flames_cli.fed.events import Event, ModalityDone, OnEvent, RoundDone, Waiting
 from flames_cli.fed.jobs import Job
 from flames_cli.flower.flwr_command import FlwrCommand, find_superlink
 
@@ -102,6 +102,8 @@ class _Attempts:
         self.last_round = last_round
 
     def __call__(self, event: Event) -> None:
+        if isinstance(event, ModalityDone):
+            self._lost = 0
         if isinstance(event, RoundDone):
             self.last_round, self._lost = int(event.record["round"]), 0
         self._on_event(event)

@@ -12,6 +12,7 @@ from flames_cli.stages.deploy.check_files import (
 )
 from flames_cli.stages.deploy.check_machine import check_device, check_machine, check_shards
 from flames_cli.stages.deploy.findings import Finding
+from flames_cli.stages.deploy.identity import check_identity
 from flames_cli.stages.deploy.plugins import check_plugins
 from flames_cli.store.deployment.folders import Deployment, Site
 
@@ -42,6 +43,7 @@ def check_node(site: Site, shards: Sequence[Path] = (), superlink: str | None = 
     return [
         *check_authority(site.ca_certificate),
         *check_node_key(site),
+        *check_identity(site),
         *check_shards(shards),
         *check_plugins(site.plugins),
         *check_machine(site.path),

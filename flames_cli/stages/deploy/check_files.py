@@ -46,9 +46,9 @@ def check_server_files(deployment: Deployment) -> Iterator[Finding]:
         yield _names(certificate, info, deployment.host)
         yield _signature(certificate, deployment.ca_certificate)
         yield _together(key, certificate, lambda: key_matches(key, certificate), RENEW)
-    yield from _permissions(key)
+    yield from check_private(key)
     if deployment.ca_key.exists():
-        yield from _permissions(deployment.ca_key)
+        yield from check_private(deployment.ca_key)
     else:
         yield ok(f"{deployment.ca_key.name} is not on this machine: `flames deploy renew` will need it")
 
@@ -70,7 +70,7 @@ def check_site_keys(deployment: Deployment) -> Iterator[Finding]:
         else:
             yield ok(f"site {name}: its public key is valid")
         if (private := deployment.site(name).private_key).exists():
-            yield from _permissions(private)
+            yield from check_private(private)
 
 
 def check_node_key(site: Site) -> Iterator[Finding]:
@@ -84,7 +84,7 @@ def check_node_key(site: Site) -> Iterator[Finding]:
         )
         yield skipped("the node's key was", "it does not exist")
         return
-    yield from _permissions(private)
+    yield from check_private(private)
     if public.exists():
         fix = "give the server the public key that belongs to it, or replace node.key by the right one"
         yield _together(private, public, lambda: public_key_of(private) == read_public_key(public), fix)
@@ -147,7 +147,7 @@ def _together(key: Path, other: Path, match: Callable[[], bool], fix: str) -> Fi
     return problem(f"{key.name} does not belong to {other.name}", fix)
 
 
-def _permissions(key: Path) -> Iterator[Finding]:
+def check_private(key: Path) -> Iterator[Finding]:
     """Check that only the owner can read `key`; on POSIX, and only if it exists."""
     if os.name != "posix" or not key.exists():
         return

@@ -1,5 +1,6 @@
 """A site's node: Flower's SuperNode with the app guard, which trains on the site's own shards."""
 
+import json
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ from flames_cli.plugins.packages import pins_of
 from flames_cli.stages.deploy.check_files import check_authority
 from flames_cli.stages.deploy.findings import require_sound
 from flames_cli.stages.deploy.foreground import Notify, uninterrupted, until_signal
+from flames_cli.stages.deploy.identity import NO_PEERS, site_identity
 from flames_cli.stages.deploy.node_log import LogReader
 from flames_cli.stages.deploy.plugins import check_plugins
 from flames_cli.stages.deploy.rejection import explain_rejection
@@ -79,6 +81,9 @@ def settings_for(site: Site, settings: NodeSettings) -> NodeSettings:
         client_state=site.client_state.resolve(),
         models=site.models.resolve(),
         private=True,
+        identity=site.identity.resolve(),
+        peers=site.peers,
+        secure_only=settings.secure_only or site.secure_only,
     )
 
 
@@ -110,6 +115,7 @@ def join(
         # A node takes part in the runs that need no such package, for which nothing is wrong.
         if finding.state == "problem":
             notify(f"{finding.what}: a run that needs it rejects this site; {finding.fix}")
+    _prepare_identity(site, settings, notify)
     environment = node_environment(site.flower_home, pins_of(site.plugins))
     log = site.path / LOG
     with until_signal(), locked(site.path / NODE, BUSY):
@@ -124,6 +130,16 @@ def join(
             n_failed += 1
             notify(f"the node ended; it restarts in {seconds:.0f} s (its log is {log})")
             pause(seconds)
+
+
+def _prepare_identity(site: Site, settings: NodeSettings, notify: Notify) -> None:
+    """Make the site's identity at its first start, and say what protects its secure sums."""
+    is_new = not site.identity.exists()
+    identity = site_identity(site)
+    if is_new:
+        notify(f"made this site's identity {identity}: compare it with the other sites")
+    if settings.secure_only and not site.peers:
+        notify(f"{NO_PEERS}; `flames deploy pin` prevents this")
 
 
 def _run_once(
@@ -183,6 +199,9 @@ def node_config(settings: NodeSettings) -> dict[str, str | int | float | bool]:
         "cache-share": settings.cache_share,
         "models": str(settings.models or ""),
         "private": settings.private,
+        "identity": str(settings.identity or ""),
+        "peers": json.dumps(dict(settings.peers)),
+        "secure-only": settings.secure_only,
     }
 
 

@@ -84,10 +84,10 @@ def allow_in_deployment(deployment: Deployment, typed: Sequence[str], remove: bo
     for site in map(deployment.site, deployment.sites):
         if site.description.is_file():
             # A site may have fewer packages than the deployment.
-            own = pins_of(read_site(site.path).plugins)
-            own = {name: version for name, version in own.items() if name not in names}
+            known = read_site(site.path)
+            own = {name: version for name, version in pins_of(known.plugins).items() if name not in names}
             new = {name: version for name, version in pins_of(changed.plugins).items() if name in names}
-            write_site(replace(site, plugins=_texts(own | new)))
+            write_site(replace(known, plugins=_texts(own | new)))
     write_deployment(changed)
     return changed
 

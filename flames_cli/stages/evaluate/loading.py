@@ -11,8 +11,9 @@ from flames_cli.core.federated.algorithm import Algorithm
 from flames_cli.core.federated.reports import State
 from flames_cli.errors import FlamesError
 from flames_cli.fed.algorithms import get_algorithm
-from flames_cli.fed.engines import ENGINES
+from flames_cli.fed.engines import ENGINES, OBSERVER
 from flames_cli.fed.plan import estimates_statistics
+from flames_cli.fed.privacy_accountant import OLDER_ACCOUNTANT
 from flames_cli.learn.models import options_for
 from flames_cli.learn.segment import Segmenter
 from flames_cli.stages.federate.planning import choose_privacy
@@ -228,6 +229,8 @@ def load_run(config: EvaluateConfig, name: str | None) -> LoadedRun:
     partition = open_partition(config.workspace, find_run_partition(config.workspace, folder))
     made = check_section(FederateConfig, tables.get("federate", {}), where=f"{folder.config}: ")
     notes = require_run_plugins(folder, facts)
+    if not ENGINES[made.engine].has_server:
+        notes = [*notes, OBSERVER]
     options = options_for(facts.get("channels", 1), made.model_options)
     segmenter = Segmenter(
         made.model, options, config.device, config.precision, config.batch_size, made.training.norm
@@ -262,9 +265,16 @@ def _privacy_facts(made: FederateConfig, folder: RunFolder, state: State) -> dic
     if privacy is None:
         return None
     lines = (record for record in read_rounds(folder.rounds) if record["round"] == state.round)
-    spent = next(lines, {}).get("epsilon")
-    unit = {"unit": "client", "relation": "add or remove one", "accountant": "rdp"}
-    return {"epsilon": spent, **asdict(privacy), "rounds": state.round, "releases": state.releases, **unit}
+    line = next(lines, {})
+    accountant = line.get("accountant", OLDER_ACCOUNTANT if line else None)
+    unit = {"unit": "client", "relation": "add or remove one", "accountant": accountant}
+    return {
+        "epsilon": line.get("epsilon"),
+        **asdict(privacy),
+        "rounds": state.round,
+        "releases": state.releases,
+        **unit,
+    }
 
 
 def has_stale_statistics(run: LoadedRun) -> bool:

@@ -5,11 +5,14 @@ from collections.abc import Sequence
 
 from flames_cli.arrays import Weights
 from flames_cli.config import MAX_NAME
+from flames_cli.core.federated.round_parts import group_label
 from flames_cli.errors import FlamesError
+from flames_cli.fed.engines import ENGINES, OBSERVER
 from flames_cli.learn.hardware import find_versions
 from flames_cli.learn.models import options_for, plugin_of
 from flames_cli.stages.export.clients import ClientFacts, members_of
 from flames_cli.stages.export.source_runs import SourceRun
+from flames_cli.stages.own_models import are_only_at_sites
 from flames_cli.stages.server_models import ServerModel, list_server_models
 from flames_cli.store.models import Architecture, ModelInfo, Seen, TrainedOn, Training, describe_input
 from flames_cli.store.runs import read_config
@@ -25,6 +28,8 @@ CLIENT = "client:"
 def list_models(run: SourceRun) -> list[str]:
     """Return the names of the models of a run: those of the server, and `client:NAME` for each client."""
     server = [model.label for model in _server_models(run)]
+    if are_only_at_sites(run.config):
+        return server
     return [*server, *(f"{CLIENT}{client.name}" for client in run.clients)]
 
 
@@ -48,6 +53,12 @@ def make_client_model(run: SourceRun, client: str) -> tuple[ModelInfo, Weights]:
         FlamesError: the run has no such client.
     """
     found = [one for one in run.clients if one.name == client]
+    if found and are_only_at_sites(run.config):
+        raise FlamesError(
+            f"the own model of client {client} has never left its site, since run '{run.folder.name}' was "
+            "made with --secure-aggregation; take it from the folder models of the site, or pass one of "
+            f"{', '.join(list_models(run))}"
+        )
     if not found:
         raise _unknown(run, f"{CLIENT}{client}")
     own = found[0]
@@ -141,17 +152,23 @@ def _describe(
             strategy=run.config.strategy,
             round=run.state.round,
             rounds=run.chosen.last,
-            why=run.chosen.why,
+            why=_describe_choice(run, client),
             seed=run.config.seed,
             clients=() if run.is_private else tuple(trained_on),
             plugins=run.plugins or None,
             start=_describe_start(run),
         ),
-        validation={} if run.is_private else _validation(run, own, client),
+        validation={} if run.is_private else _validation(run, own, client, members),
         privacy=dict(run.privacy),
         versions=find_versions(),
         seen=None if run.is_private else _seen(own),
     )
+
+
+def _describe_choice(run: SourceRun, client: str) -> str:
+    """Return why the models of this round are used, and what the server model of a swarm is."""
+    observed = not client and not ENGINES[run.config.engine].has_server
+    return f"{run.chosen.why}; {OBSERVER}" if observed else run.chosen.why
 
 
 def _describe_start(run: SourceRun) -> str | None:
@@ -164,10 +181,19 @@ def _describe_start(run: SourceRun) -> str | None:
     return f"{what} {found['name']}{round_} (sha256 {found['sha256']})"
 
 
-def _validation(run: SourceRun, own: Sequence[ClientFacts], client: str) -> dict[str, float]:
+def _validation(
+    run: SourceRun, own: Sequence[ClientFacts], client: str, members: Sequence[ClientFacts]
+) -> dict[str, float]:
     """Return the validation of a client's model; for a server model that of its clients together, if they
-    use this model, and none if each has a model of its own."""
+    use this model, and none if each has a model of its own.
+
+    With secure aggregation only the validation of all `members` of a model together is known.
+    """
     names = [client] if client else [one.name for one in own]
+    if run.config.secure_aggregation:
+        alike = not run.algorithm.blends_for_each and len(own) == len(members) and not client
+        groups = {run.algorithm.model_group_of(one.name, one.modality) for one in own}
+        names = [group_label(group) for group in groups] if alike else []
     if run.algorithm.pooled:
         names = [run.algorithm.model_group_of(one.name, one.modality) for one in own[:1]]
     if not client and any(name in run.state.personal for name in names):

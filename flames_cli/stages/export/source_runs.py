@@ -8,6 +8,7 @@ from typing import Any
 from flames_cli.config import FederateConfig, Wanted, check_section
 from flames_cli.core.federated.algorithm import Algorithm
 from flames_cli.core.federated.reports import State
+from flames_cli.core.federated.round_parts import scored_parts
 from flames_cli.fed.algorithms import get_algorithm
 from flames_cli.fed.engines import ENGINES
 from flames_cli.fed.plan import estimates_statistics
@@ -41,7 +42,8 @@ class SourceRun:
     """Side of its images, in pixels."""
     channels: int
     validation: Mapping[str, Mapping[str, float]]
-    """Validation of each client's model after this round, by client: dice, images, patients."""
+    """Validation of each client's model after this round, by client, or of a model's clients together, by
+    `group_label`: dice, images, patients."""
     privacy: Mapping[str, float]
     """Differential privacy spent: epsilon and delta; empty without."""
     has_stale_statistics: bool
@@ -122,7 +124,7 @@ def _validation_after(
 
 def _scores_of(record: Mapping[str, Any], name: str) -> dict[str, dict[str, float]]:
     found = {}
-    for client in record.get("clients", ()):
+    for client in scored_parts(record):
         dice, images, patients = (client.get(key) for key in (name, "n_val", "n_val_patients"))
         if isinstance(dice, int | float) and images:
             numbers = {"dice": dice, "images": images, "patients": patients or 0}

@@ -1,11 +1,11 @@
 """Learning curves of a run, drawn while it goes on: `rounds.png` in its folder."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
 
 from flames_cli.config import FederateConfig
 from flames_cli.core.federated.best_round import score_rounds
+from flames_cli.core.federated.round_parts import Record, has_groups, received_round, scored_parts
 from flames_cli.fed.events import Event, Noted, OnEvent, RoundDone
 from flames_cli.report.learning_curves import LearningCurves, Point, draw_learning_curves, make_band
 from flames_cli.stages.rounds import read_passes, read_run_rounds
@@ -16,8 +16,6 @@ EVERY = 10
 
 LEAST_SECONDS = 30.0
 """Shortest time between two drawings while rounds go on: a drawing takes about half a second."""
-
-Record = Mapping[str, Any]
 
 
 def draw_during_rounds(
@@ -74,43 +72,54 @@ def read_curves(run: RunFolder, config: FederateConfig, lines: Sequence[Record])
         title=f"run {run.name}: {config.strategy}, model {config.model}",
         loss=collect_loss(lines),
         dice=collect_dice(lines, final),
-        bands={client["client"]: client["modality"] for line in lines for client in line["clients"]},
+        bands={part["client"]: part["modality"] for line in lines for part in scored_parts(line)},
         pooled=sorted(scores.dice.get("all", {}).items()),
         final={client: (lines[-1]["round"], value) for client, value in last.items()},
         marks=read_run_rounds(run, config).best_rounds,
-        rejected=[(client, line["round"]) for line in lines for client in line.get("rejected", {})],
+        # A curve of several clients has no mark for one of them.
+        rejected=[
+            (client, line["round"])
+            for line in lines
+            if not has_groups(line)
+            for client in line.get("rejected", {})
+        ],
         patients=scores.patients,
     )
     return curves if config.dp_noise is None else _means_of(curves)
 
 
 def collect_loss(lines: Iterable[Record]) -> dict[str, list[Point]]:
-    """Return {client: (round, training loss)}."""
-    return _collect((line["round"], line["clients"], "train_loss") for line in lines)
+    """Return {client: (round, training loss)}, or by model with secure aggregation."""
+    return _collect((line["round"], scored_parts(line), "train_loss") for line in lines)
 
 
 def collect_dice(lines: Sequence[Record], final: Record | None = None) -> dict[str, list[Point]]:
-    """Return {client: (rounds done, validation Dice of the model that it received then)}.
+    """Return {client: (rounds done, validation Dice of the model that it received then)}, or by model.
 
     `final`, the reports on the final models, gives the point after the last round.
     """
-    done = [(line["round"] - 1, line["clients"], "received_val_dice") for line in lines]
+    done = [
+        (received_round(line, part), [part], "received_val_dice")
+        for line in lines
+        for part in scored_parts(line)
+    ]
     if final:
-        done.append((final["round"], final["clients"], "val_dice"))
+        done.append((final["round"], scored_parts(final), "val_dice"))
     return _collect(done)
 
 
 def _collect(entries: Iterable[tuple[int, Sequence[Record], str]]) -> dict[str, list[Point]]:
-    found: dict[str, list[Point]] = {}
+    found: dict[str, dict[int, float]] = {}
     for number, clients, name in entries:
         for client in clients:
             if client.get(name) is not None:
-                found.setdefault(client["client"], []).append((number, client[name]))
-    return found
+                # Without rounds in step, a client may train the models of the same round twice.
+                found.setdefault(client["client"], {})[number] = client[name]
+    return {client: list(points.items()) for client, points in found.items()}
 
 
 def _dice_of(record: Record) -> dict[str, float]:
-    return {client["client"]: client["val_dice"] for client in record["clients"] if "val_dice" in client}
+    return {part["client"]: part["val_dice"] for part in scored_parts(record) if "val_dice" in part}
 
 
 def _means_of(curves: LearningCurves) -> LearningCurves:

@@ -1,6 +1,7 @@
 """A planned run on one of the engines: inline, ray or superlink. All write the same files."""
 
 from dataclasses import dataclass
+from functools import partial
 
 from flames_cli.config import FederateConfig
 from flames_cli.core.federated.algorithm import Algorithm
@@ -13,17 +14,20 @@ from flames_cli.fed.engines.ray import Resources, check_ray, run_ray
 from flames_cli.fed.engines.several_devices import run_on_devices
 from flames_cli.fed.engines.superlink import require_superlink, run_at_server
 from flames_cli.fed.events import Noted, OnEvent
+from flames_cli.fed.federation import Federation
 from flames_cli.fed.jobs import Job
 from flames_cli.fed.node import NodeConfig, NodeSettings
 from flames_cli.fed.participation import Participation
 from flames_cli.fed.plan import Plan
-from flames_cli.fed.server import Federation, make_server_app
+from flames_cli.fed.server import make_server_app
 from flames_cli.fed.submitted_runs import read_submitted
 from flames_cli.flower.flwr_command import find_superlink
 from flames_cli.learn.devices import count_gpus, use_gpu
 from flames_cli.stages.deploy.foreground import interrupted_by_signals
 from flames_cli.stages.deploy.run_status import describe_runs
+from flames_cli.stages.federate.asynchronous_options import clock_of
 from flames_cli.stages.federate.busy_server import describe_other_runs
+from flames_cli.stages.federate.modality_files import open_modalities
 from flames_cli.stages.federate.node_plugins import require_allowed
 from flames_cli.stages.federate.run_files import (
     ensure_noise_secret,
@@ -33,8 +37,9 @@ from flames_cli.stages.federate.run_files import (
     make_round_saver,
     open_spool,
 )
+from flames_cli.stages.federate.secure_options import fewest_clients
 from flames_cli.store.deployment.folders import read_deployment
-from flames_cli.store.runs import RunFolder, write_nodes
+from flames_cli.store.runs import RunFolder, note_opening, write_nodes
 
 RAY_WAIT_SECONDS = 120.0
 """Seconds that ray gets to start its simulated nodes."""
@@ -87,7 +92,12 @@ def run_engine(made: Prepared, on_event: OnEvent) -> None:
     Raises:
         FlamesError: an error that ended the run.
     """
-    run = {"inline": _run_inline, "ray": _run_ray, "superlink": _run_superlink}[made.config.engine]
+    run = {
+        "inline": _run_inline,
+        "ray": _run_ray,
+        "superlink": _run_superlink,
+        "swarm": _run_inline,
+    }[made.config.engine]
     with interrupted_by_signals():
         run(made, on_event)
 
@@ -97,19 +107,22 @@ def _run_inline(made: Prepared, on_event: OnEvent) -> None:
     n_gpus = min(count_gpus(), len(made.nodes)) if made.config.device in ("auto", "cuda") else 0
     # Reports of several devices are held until it is their turn.
     in_flight = 2 * n_gpus if n_gpus > 1 else None
-    participation = _participation(made.config, len(made.nodes), 0.0, strict=True, in_flight=in_flight)
-    secret = ensure_noise_secret(made.run, made.plan.algorithm)
+    participation = _participation(made, len(made.nodes), 0.0, strict=True, in_flight=in_flight)
+    secret = ensure_noise_secret(made.run, made.plan)
     federation = Federation(
         plan=made.plan,
         save=make_round_saver(made.run, made.config, spool),
         shelf=spool,
         save_clients=make_client_saver(made.run, made.plan),
-        save_final=make_final_saver(made.run),
+        save_final=make_final_saver(made.run, made.plan),
         earlier=make_earlier_rounds(made.run, made.config),
+        by_modality=open_modalities(made.run, made.config, spool),
         resumed=made.resumed,
         on_event=on_event,
         participation=participation,
         noise_secret=secret,
+        clock=clock_of(made.config),
+        note_opening=partial(note_opening, made.run.openings),
     )
     contexts = make_contexts(dict(enumerate(made.nodes, FIRST_NODE)))
     server = make_server_app(lambda _: federation)
@@ -130,7 +143,7 @@ def _run_ray(made: Prepared, on_event: OnEvent) -> None:
     share = NodeSettings(()).cache_share / resources.simultaneous
     write_nodes(made.run.nodes, [{**node, "cache-share": share} for node in made.nodes])
     participation = _participation(
-        made.config, len(made.nodes), RAY_WAIT_SECONDS, strict=True, in_flight=2 * resources.simultaneous
+        made, len(made.nodes), RAY_WAIT_SECONDS, strict=True, in_flight=2 * resources.simultaneous
     )
     job = Job(made.run.path, participation)
     try:
@@ -143,7 +156,7 @@ def _run_superlink(made: Prepared, on_event: OnEvent) -> None:
     deployment = read_deployment(made.config.deployment)
     wait = made.config.wait_for_clients
     participation = _participation(
-        made.config, len(deployment.sites), SUPERLINK_WAIT_SECONDS if wait is None else wait, strict=False
+        made, len(deployment.sites), SUPERLINK_WAIT_SECONDS if wait is None else wait, strict=False
     )
     job = Job(made.run.path, participation)
     last_round = made.resumed.round if made.resumed else 0
@@ -156,10 +169,11 @@ def _run_superlink(made: Prepared, on_event: OnEvent) -> None:
 
 
 def _participation(
-    config: FederateConfig, expected: int, wait: float, strict: bool, in_flight: int | None = None
+    made: Prepared, expected: int, wait: float, strict: bool, in_flight: int | None = None
 ) -> Participation:
+    config = made.config
     return Participation(
-        min_clients=config.min_clients,
+        min_clients=fewest_clients(config, made.plan.algorithm),
         min_clients_by_modality=config.min_clients_by_modality,
         expected_nodes=expected,
         join_timeout_s=wait,

@@ -8,6 +8,7 @@ from flames_cli.core.federated.algorithm import Algorithm
 from flames_cli.errors import FlamesError
 from flames_cli.fed.engines import ENGINES
 from flames_cli.fed.node import SHARD_SEPARATOR, NodeConfig
+from flames_cli.stages.federate.asynchronous_options import check_slow
 from flames_cli.stages.federate.planning import own_training_of
 from flames_cli.store.partition import ClientEntry, NamedPartition, checked_shard, open_partition
 from flames_cli.store.workspace import DEFAULT_PARTITION, partition_file
@@ -74,6 +75,7 @@ def node_configs(
     for entry in clients_of_run(config, partition):
         name = algorithm.model_group_of(entry.name, entry.modality) if algorithm.pooled else entry.name
         members.setdefault(name, []).append(entry)
+    check_slow(config, members)
     known = dict.fromkeys((*partition.content.modalities, *members))
     for option, values in own_training_of(config).items():
         if unknown := [name for name in values if name not in known]:

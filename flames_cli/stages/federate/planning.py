@@ -15,7 +15,8 @@ from flames_cli.fed.engines import ENGINES
 from flames_cli.fed.plan import Plan, initial_seed
 from flames_cli.learn.augmentations.applying import probe_augmentations
 from flames_cli.learn.loss_registry import DEFAULT_LOSS
-from flames_cli.learn.models import MODELS, build_model, check_options, options_for
+from flames_cli.learn.models import MODELS, build_model, options_for
+from flames_cli.learn.models import check_options as check_model_options
 from flames_cli.learn.models.arrays import to_weights
 from flames_cli.learn.models.base import SegmentationModel
 from flames_cli.learn.models.disentangled import DisentangledModel
@@ -24,6 +25,9 @@ from flames_cli.learn.models.probing import probe_model
 from flames_cli.learn.models.smallest_batch import smallest_batch
 from flames_cli.learn.plugin_losses import probe_loss
 from flames_cli.learn.train_options import TrainOptions
+from flames_cli.stages.federate.asynchronous_options import buffering_of, check_asynchronous
+from flames_cli.stages.federate.secure_options import check_options
+from flames_cli.stages.federate.swarm import topology_of
 
 MAX_UPDATE_NORM = 10.0
 """Default limit for real nodes: honest clients stay well below it (docs/security.md)."""
@@ -63,6 +67,9 @@ def choose_algorithm(config: FederateConfig) -> Algorithm:
             f"--bad-clients {config.bad_clients} is an option of --aggregation trimmed-mean or krum, "
             f"got {config.aggregation}; choose one of them, or leave it out"
         )
+    check_options(config, algorithm)
+    check_asynchronous(config, algorithm)
+    check_rounds_by(config, algorithm)
     chosen = replace(
         algorithm,
         server_momentum=config.server_momentum,
@@ -70,9 +77,24 @@ def choose_algorithm(config: FederateConfig) -> Algorithm:
         ema=config.ema,
         aggregation=config.aggregation,
         bad_clients=config.bad_clients,
+        buffering=buffering_of(config),
     )
     privacy = choose_privacy(config)
     return replace(chosen, privacy=privacy, weight="uniform") if privacy else chosen
+
+
+def check_rounds_by(config: FederateConfig, algorithm: Algorithm) -> None:
+    """Check that modalities can do their own rounds, if that is asked for.
+
+    Raises:
+        FlamesError: they train one model together.
+    """
+    if config.rounds_by == "modality" and algorithm.has_one_model:
+        able = [name for name in ALGORITHMS.builtin if not ALGORITHMS[name].has_one_model]
+        raise FlamesError(
+            f"--rounds-by modality lets each modality do its own rounds, and strategy {config.strategy} "
+            f"trains one model for all of them; use {', '.join(able)}, or leave --rounds-by out"
+        )
 
 
 def choose_privacy(config: FederateConfig) -> Privacy | None:
@@ -143,7 +165,7 @@ def make_plan(config: FederateConfig, facts: Mapping[str, Any], initial: Initial
     algorithm = choose_algorithm(config)
     size, channels = int(facts["size"]), int(facts.get("channels", 1))
     options = options_for(channels, config.model_options)
-    check_options(config.model, options)
+    check_model_options(config.model, options)
     _check_freeze(config)
     given = initial or Initial()
     encoder_weights = encoder_weights_of(config) if given.every is None else "none"
@@ -169,11 +191,13 @@ def make_plan(config: FederateConfig, facts: Mapping[str, Any], initial: Initial
         style_from=config.style_from,
         wire_dtype=config.wire_dtype,
         fraction=config.fraction,
+        secure=config.secure_aggregation,
         max_update_norm=_norm_limit(config),
         run=str(facts.get("token", "")),
         run_name=config.run_name,
         strategy=config.strategy,
         entries=describe_entries(model, config.share, config.style_from is not None, config.training.freeze),
+        topology=topology_of(config),
     )
 
 
@@ -261,11 +285,9 @@ def lr_schedule_of(config: FederateConfig) -> LrSchedule:
 def _norm_limit(config: FederateConfig) -> float:
     """Return how many times as far as the median a client may move its model."""
     if config.max_update_norm is None:
-        return (
-            MAX_UPDATE_NORM
-            if ENGINES[config.engine].clients_hold_their_data and config.dp_noise is None
-            else math.inf
-        )
+        comparable = config.dp_noise is None and not config.secure_aggregation
+        real = ENGINES[config.engine].clients_hold_their_data
+        return MAX_UPDATE_NORM if real and comparable else math.inf
     return config.max_update_norm or math.inf
 
 

@@ -4,6 +4,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from flames_cli.config import FederateConfig, keys_with
@@ -13,7 +14,9 @@ from flames_cli.errors import FlamesError
 from flames_cli.fed.algorithms import get_algorithm
 from flames_cli.fed.engines import ENGINES, Engine
 from flames_cli.learn.train_options import BY_MODEL
+from flames_cli.stages.federate.modality_files import Repair, has_rounds, remove_damage
 from flames_cli.stages.federate.planning import encoder_weights_of
+from flames_cli.stages.federate.swarm import options_of_swarm
 from flames_cli.stages.rounds import reason_for_last_only, rounds_to_keep
 from flames_cli.stages.run_plugins import require_run_plugins
 from flames_cli.store.checkpoint import (
@@ -21,6 +24,7 @@ from flames_cli.store.checkpoint import (
     delete_older_rounds,
     list_rounds,
     load_newest_complete,
+    nothing_more,
     round_folder,
     save_state,
     set_aside,
@@ -52,8 +56,18 @@ BEFORE = {
     "ema": 0.0,
     "freeze": "none",
     "clients": [],
+    "secure_aggregation": False,
+    "asynchronous": False,
+    "buffer": 2,
+    "staleness": 0.5,
+    "slow": {},
+    "jitter": 0.1,
     "loss": "dice-focal",
     "augmentations": [],
+    "rounds_by": "all",
+    "topology": None,
+    "neighbours": None,
+    "absent": 0.0,
 }
 """Values of the options that earlier releases did not have, with which they trained."""
 
@@ -62,7 +76,14 @@ def options_as_run(config: FederateConfig) -> dict[str, Any]:
     """Return the options that a run's config.toml contains, with the values that the model decides."""
     options = config.model_dump(mode="json", exclude=NOT_STORED)
     chosen = {key: getattr(config.training, key) for key in BY_MODEL}
-    return {**options, **chosen, "run": config.run_name, "encoder_weights": encoder_weights_of(config)}
+    weights = encoder_weights_of(config)
+    return {
+        **options,
+        **chosen,
+        **options_of_swarm(config),
+        "run": config.run_name,
+        "encoder_weights": weights,
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +116,18 @@ def resume(run: RunFolder, config: FederateConfig, facts: dict[str, Any]) -> Res
     before = check_same_options(run, config, facts)
     made = before.get("run", {})
     remove_leftovers(run.path)
+    by_modality = config.by_modality
     if not list_rounds(run.checkpoints):
         _check_nothing_lost(run)
-        return None
+        if not (by_modality and has_rounds(run)):
+            return None
     _check_client_state_stays(config, str(before.get("federate", {}).get("engine", "inline")))
-    check = partial(_check_client_states, run, config, made)
-    state, damaged = load_newest_complete(run.checkpoints, check, mapped=True)
-    if config.dp_noise is not None:
+    check = partial(_check_client_states, config, made, run.clients)
+    state, damaged = State(0, {}), list[DamagedCheckpoint]()
+    if list_rounds(run.checkpoints):
+        check_all = nothing_more if by_modality else partial(check, run)
+        state, damaged = load_newest_complete(run.checkpoints, check_all, mapped=True)
+    if config.dp_noise is not None and not by_modality:
         state = _count_privacy_again(run, state)
     notes = require_run_plugins(run, made)
     notes += [
@@ -110,6 +136,10 @@ def resume(run: RunFolder, config: FederateConfig, facts: dict[str, Any]) -> Res
         for one in damaged
     ]
     notes += truncate_rounds(run.rounds, state.round)
+    if by_modality:
+        done = state.round >= config.rounds and state.statistics is not None
+        pay = _count_privacy_again if config.dp_noise is not None else _count_nothing
+        notes += remove_damage(run, state, Repair(_check_nothing if done else check, pay))
     stored, only_last = list_rounds(run.checkpoints), reason_for_last_only(config)
     best = rounds_to_keep(read_rounds(run.rounds), stored, only_last)
     delete_older_rounds(run.checkpoints, config.keep_rounds, best)
@@ -133,6 +163,15 @@ def _count_privacy_again(run: RunFolder, state: State) -> State:
     paid = count_releases_again(state, lost)
     save_state(run.checkpoints, paid, keep=len(kept))
     return paid
+
+
+def _count_nothing(_: RunFolder, state: State) -> State:
+    """Return `state`: the run has no privacy account."""
+    return state
+
+
+def _check_nothing(_run: RunFolder, _state: State) -> None:
+    """Accept every state."""
 
 
 def _of_images(facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -216,13 +255,15 @@ def _check_nothing_lost(run: RunFolder) -> None:
 
 def _has_client_state(config: FederateConfig) -> bool:
     """Return whether clients store state between rounds."""
-    return config.style_stays or get_algorithm(config.strategy).has_client_state
+    algorithm = get_algorithm(config.strategy)
+    own_models = config.secure_aggregation and algorithm.blends_for_each
+    return config.style_stays or algorithm.has_client_state or own_models
 
 
 def _check_client_states(
-    run: RunFolder, config: FederateConfig, made: Mapping[str, Any], state: State
+    config: FederateConfig, made: Mapping[str, Any], clients: Path, run: RunFolder, state: State
 ) -> None:
-    """Check that the clients on this machine have their state up to this round.
+    """Check that the clients on this machine, whose state is in `clients`, have it up to this round.
 
     Raises:
         DamagedCheckpoint: the state of a client is missing or damaged.
@@ -236,7 +277,7 @@ def _check_client_states(
     for client, last in state.clients.items():
         try:
             if last.round:
-                check_client_state(client_folder(run.clients, str(made.get("token")), client), last.round)
+                check_client_state(client_folder(clients, str(made.get("token")), client), last.round)
         except FlamesError as error:
             what = f"the state of client {client} after round {last.round} is missing or damaged"
             raise DamagedCheckpoint(round_folder(run.checkpoints, state.round), what) from error

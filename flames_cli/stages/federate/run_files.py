@@ -10,19 +10,19 @@ from typing import Any
 
 from flames_cli.arrays import Weights
 from flames_cli.config import FederateConfig
-from flames_cli.core.federated.algorithm import Algorithm
 from flames_cli.core.federated.best_round import score_rounds
 from flames_cli.core.federated.privacy import KEY_BYTES
 from flames_cli.core.federated.reports import State
 from flames_cli.errors import FlamesError
 from flames_cli.fed.evaluation_report import EvaluationReport
 from flames_cli.fed.events import Noted, OnEvent
+from flames_cli.fed.federation import EarlierRounds, Save, SaveEvaluations, SaveFinal
 from flames_cli.fed.joined import SaveClients
 from flames_cli.fed.messages import Profile
 from flames_cli.fed.plan import Plan
-from flames_cli.fed.server import EarlierRounds, Save, SaveEvaluations, SaveFinal
 from flames_cli.fed.server_delivery import Delivery
 from flames_cli.fed.server_final_pass import FinalPass
+from flames_cli.stages.federate.modality_files import has_rounds
 from flames_cli.stages.federate.planning import Initial, encoder_weights_of
 from flames_cli.stages.rounds import choose_round, read_run_rounds, reason_for_last_only, rounds_to_keep
 from flames_cli.store.checkpoint import (
@@ -101,7 +101,7 @@ def _write_initial(new: RunFolder, config: FederateConfig, plan: Plan) -> Facts:
 
 def is_worth_keeping(run: RunFolder) -> bool:
     """Return whether a folder is more than a run that was stopped in its first round."""
-    done = list_rounds(run.checkpoints) or len(read_rounds(run.rounds)) > 1
+    done = list_rounds(run.checkpoints) or len(read_rounds(run.rounds)) > 1 or has_rounds(run)
     return bool(done) or not run.config.exists()
 
 
@@ -136,15 +136,16 @@ def _read_stored(path: Path, expected: str | None) -> Weights:
     return read_safetensors(path)
 
 
-def ensure_noise_secret(run: RunFolder, algorithm: Algorithm) -> bytes:
-    """Return the secret from which the run's noise is drawn, made if it is missing; empty without privacy.
+def ensure_noise_secret(run: RunFolder, plan: Plan) -> bytes:
+    """Return the secret from which the server draws a run's noise, made if it is missing; empty if it draws
+    none: without privacy, or if the clients add the noise.
 
     A lost secret costs no privacy: a repeated round only gets other noise.
 
     Raises:
         FlamesError: the secret is damaged, or the folder cannot be written.
     """
-    if not algorithm.privacy:
+    if not plan.algorithm.privacy or plan.secure:
         return b""
     if not run.noise_secret.exists():
         write_private(run.noise_secret, secrets.token_bytes(KEY_BYTES))
@@ -255,9 +256,11 @@ def has_missing_models(run: RunFolder, config: FederateConfig, last: State) -> b
     )
 
 
-def make_final_saver(run: RunFolder) -> SaveFinal:
+def make_final_saver(run: RunFolder, plan: Plan) -> SaveFinal | None:
     """Return save_final(result, earlier), which writes final-models.json, and the statistics to the last
-    checkpoint."""
+    checkpoint; None if the server may see only private sums: the pass has nothing but scores then."""
+    if plan.secure and plan.algorithm.privacy:
+        return None
 
     def save(result: FinalPass, earlier: list[dict[str, Any]]) -> None:
         # The statistics come last: while the checkpoint has none, all passes are made again.

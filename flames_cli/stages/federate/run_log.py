@@ -9,12 +9,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from flames_cli.config import FederateConfig
+from flames_cli.core.federated.round_parts import Record
 from flames_cli.errors import FlamesError
 from flames_cli.fed.events import (
     ClientJoined,
     Event,
     FinalModelsExamined,
     LineLogged,
+    ModalityDone,
     NodeRejected,
     Noted,
     OnEvent,
@@ -27,7 +29,7 @@ from flames_cli.stages.rounds import choose_round, read_run_rounds
 from flames_cli.store.files.atomic import finite
 from flames_cli.store.files.jsonl import append_bytes
 from flames_cli.store.runs import MACHINES, RunFolder, read_config
-from flames_cli.trackers.figures import Record, final_figures, round_figures
+from flames_cli.trackers.figures import final_figures, round_figures
 
 LARGEST = 4 * 2**20
 """Size of the log in bytes above which it is renamed and another one begins: about 20,000 rounds."""
@@ -110,6 +112,8 @@ def describe(event: Event, private: bool) -> list[str]:
         # A reason may state the client's numbers of images.
         reason = "rounds.jsonl has the reason" if private else event.reason
         return [f"rejected: round {event.round}, {event.client}: {reason}"]
+    if isinstance(event, ModalityDone):
+        return [f"{event.modality} {describe_round(finite(event.record), private)}"]
     if isinstance(event, RoundDone):
         return [describe_round(finite(event.record), private)]
     if isinstance(event, FinalModelsExamined):
@@ -153,6 +157,10 @@ def describe_round(record: Record, private: bool) -> str:
         parts.append(f"{len(record['accepted'])} of {len(record['clients'])} reports accepted")
     if unchanged := record["unchanged_groups"]:
         parts.append(f"unchanged models: {', '.join(unchanged)}")
+    if "clock_seconds" in record:
+        stale = [one for client in record["clients"] for one in client.get("staleness", ())]
+        parts.append(f"{record['clock_seconds']:.1f} s since the start by its clock")
+        parts.append(f"staleness up to {max(stale, default=0)}")
     parts += [f"{record[key] / 2**20:.2f} MiB {way}" for key, way in WAYS.items()]
     if "epsilon" in record:
         parts.append(f"epsilon {record['epsilon']} (delta {record['delta']:g})")

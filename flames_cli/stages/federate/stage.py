@@ -18,7 +18,7 @@ from flames_cli.learn.hardware import describe_machine
 from flames_cli.stages.federate.curves import draw_curves, draw_during_rounds
 from flames_cli.stages.federate.engines import Prepared, check_engine, run_engine
 from flames_cli.stages.federate.estimate import Estimator
-from flames_cli.stages.federate.inputs import Images, find_images, node_configs
+from flames_cli.stages.federate.inputs import Images, clients_of_run, find_images, node_configs
 from flames_cli.stages.federate.planning import choose_algorithm, make_plan
 from flames_cli.stages.federate.resuming import Resumed, options_as_run, resume, run_token
 from flames_cli.stages.federate.run_files import (
@@ -28,8 +28,10 @@ from flames_cli.stages.federate.run_files import (
     write_new_run,
 )
 from flames_cli.stages.federate.run_log import logged
+from flames_cli.stages.federate.secure_options import check_clients
 from flames_cli.stages.federate.start import Start, read_start
 from flames_cli.stages.federate.start_warnings import warn_at_start
+from flames_cli.stages.federate.swarm import check_swarm
 from flames_cli.stages.federate.tracking import tracked
 from flames_cli.stages.federate.validation import Validation, read_validation
 from flames_cli.stages.partition.notes import describe_lost_sites
@@ -216,10 +218,15 @@ def _find_inputs(config: FederateConfig) -> tuple[Images, list[NodeConfig]]:
         require_packages(config)
     images = find_images(config)
     check_engine(config, algorithm)
+    there = [] if images.partition is None else clients_of_run(config, images.partition)
+    check_swarm(config, algorithm, [(one.name, one.modality) for one in there])
     if algorithm.privacy:
         check_accountant()
     if not images.partition or ENGINES[config.engine].clients_hold_their_data:
         return images, []
+    check_clients(
+        config, algorithm, [(one.name, one.modality) for one in clients_of_run(config, images.partition)]
+    )
     client_state = run_folder(config.workspace, config.run_name).clients
     return images, node_configs(config, algorithm, images.partition, client_state)
 
@@ -263,7 +270,8 @@ def _has_work_left(run: RunFolder, config: FederateConfig, resumed: Resumed) -> 
     """Return whether real nodes of a finished run have not tested their models, or do not have them."""
     if not ENGINES[config.engine].clients_hold_their_data:
         return False
-    return not run.client_tests.is_file() or has_missing_models(run, config, resumed.state)
+    has_tests = config.secure_aggregation or run.client_tests.is_file()
+    return not has_tests or has_missing_models(run, config, resumed.state)
 
 
 def make_facts(config: FederateConfig, images: Images) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from flames_cli.stages.federate.start_checks import (
 )
 from flames_cli.stages.model_origins import find_origin, origin_of_run
 from flames_cli.stages.models.weights_files import SUFFIXES, is_weights_file
+from flames_cli.stages.own_models import are_only_at_sites
 from flames_cli.stages.seen_patients import People, Provenance, check_unseen, people_of_partition
 from flames_cli.stages.server_models import ServerModel, list_server_models
 from flames_cli.store.checkpoint import index_path
@@ -147,7 +148,8 @@ def _from_run(config: FederateConfig, images: Images, algorithm: Algorithm, run:
             modality: run.state.final_server_model(one.group, modality)
             for modality, one in _by_modality(run).items()
         }
-        own = {} if algorithm.clients_share_models else _own_models(run, taking_part)
+        elsewhere = algorithm.clients_share_models or are_only_at_sites(made)
+        own = {} if elsewhere else _own_models(run, taking_part)
         every = run.state.final_server_model("all", "") if "all" in run.state.server else None
         initial = Initial(every, {**by_modality, **own})
         used = list(initial.by_model)

@@ -25,10 +25,12 @@ def warn_at_start(plan: Plan, on_event: OnEvent, others: Sequence[str] = ()) -> 
     `others` are further warnings, which are known before the start.
     """
 
+    checks = (few_steps, unknown_names, drawn_models, neighbours_see)
+
     def listen(event: Event) -> None:
         on_event(event)
         if isinstance(event, FederationStarted):
-            found = (check(plan, event.clients) for check in (few_steps, unknown_names, drawn_models))
+            found = (check(plan, event.clients) for check in checks)
             for note in (*others, *found):
                 if note:
                     on_event(Noted(note))
@@ -80,13 +82,20 @@ def few_steps(plan: Plan, clients: Clients) -> str:
     """Return which models are trained with few steps; "" if there is none.
 
     The steps of a model are those of all clients of its group in all rounds together, since each of them
-    moves it; with `fraction`, those of the clients that are drawn.
+    moves it; with `fraction`, those of the clients that are drawn, and without rounds in step those of the
+    reports in a buffer.
     """
     steps: Counter[str] = Counter()
+    sizes: Counter[str] = Counter()
     for client, modality, n_train in clients:
         group = plan.algorithm.model_group_of(client, modality)
         steps[group] += plan.rounds * plan.steps_a_round(client, modality, n_train)
-    drawn = {group: round(plan.fraction * n) for group, n in steps.items()}
+        sizes[group] += 1
+    buffering = plan.algorithm.buffering
+    share = {
+        group: min(1.0, buffering.size / n) if buffering else plan.fraction for group, n in sizes.items()
+    }
+    drawn = {group: round(share[group] * n) for group, n in steps.items()}
     few = {group: n for group, n in drawn.items() if n < FEW_STEPS}
     if not few:
         return ""
@@ -96,3 +105,23 @@ def few_steps(plan: Plan, clients: Clients) -> str:
         f"for each model; pass more --rounds (now {plan.rounds}), more --local-epochs (now "
         f"{plan.training.local_epochs}), or a smaller --batch-size (now {plan.training.batch_size})"
     )
+
+
+def neighbours_see(plan: Plan, clients: Clients) -> str:
+    """Return who sees a peer's weights in a swarm; "" if there is a server."""
+    if plan.topology is None:
+        return ""
+    groups: dict[str, list[str]] = {}
+    for client, modality, _ in clients:
+        groups.setdefault(plan.algorithm.model_group_of(client, modality), []).append(client)
+    graphs = {group: plan.topology.graph(group, peers) for group, peers in groups.items()}
+    counts = {group: max(map(len, graph.values())) for group, graph in graphs.items()}
+    alone = [group for group, count in counts.items() if count == 0]
+    listed = ", ".join(f"{count} of {group}" for group, count in counts.items() if count)
+    parts = [
+        f"a peer of this swarm sends its own weights to each of its neighbours (up to {listed}), which learn "
+        "from them what a server of FLAMES would; neither secure aggregation nor noise hides them"
+    ]
+    if alone:
+        parts.append(f"the only peer of {', '.join(alone)} has no neighbours, and trains alone")
+    return "; ".join(parts if listed else parts[1:])

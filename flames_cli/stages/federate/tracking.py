@@ -15,6 +15,7 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from flames_cli.config import FederateConfig
+from flames_cli.core.federated.round_parts import Record
 from flames_cli.fed.events import Event, Noted, OnEvent, RoundDone
 from flames_cli.stages.federate.planning import lr_schedule_of
 from flames_cli.stages.federate.resuming import options_as_run
@@ -23,7 +24,7 @@ from flames_cli.store.files.atomic import finite
 from flames_cli.store.runs import FOLDS, MACHINES, SEEDS, RunFolder, find_family, read_config, read_rounds
 from flames_cli.trackers import make_tracker
 from flames_cli.trackers.base import Status, TrackedRun, Tracker
-from flames_cli.trackers.figures import Rates, Record, final_figures, round_figures
+from flames_cli.trackers.figures import Rates, final_figures, round_figures
 
 FINISH_SECONDS = 120.0
 """Longest wait for the trackers after the run: online ones send what is left."""

@@ -1,16 +1,17 @@
 """Validation of a run by its clients, in its best and its last round: the table at the end of `federate`."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from flames_cli.config import FederateConfig
 from flames_cli.core.federated.best_round import RoundScores, score_rounds
+from flames_cli.core.federated.round_parts import GROUPS, Record, has_groups, scored_parts
 from flames_cli.fed.algorithms import get_algorithm
 from flames_cli.stages.rounds import read_passes, read_run_rounds
 from flames_cli.store.runs import RunFolder
 
-Record = Mapping[str, Any]
+ALL_CLIENTS = "all clients"
+"""Label of the row of all clients together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class Validation:
     """Validation of a run in its best and its last round."""
 
     clients: list[ValidationRow]
-    """Rows of the clients; empty for a private run."""
+    """Rows of the clients; empty for a private run, and for one with secure aggregation."""
     models: list[ValidationRow]
     """Rows of the clients of each server model; empty if every model has only one client."""
     total: ValidationRow
@@ -55,23 +56,23 @@ def read_validation(run: RunFolder, config: FederateConfig, lines: Sequence[Reco
     """
     rounds, passes = read_run_rounds(run, config), read_passes(run, lines)
     best, algorithm = rounds.best_rounds.get("best"), get_algorithm(config.strategy)
-    modalities = {
-        client["client"]: client["modality"] for record in (*lines, *passes) for client in record["clients"]
-    }
+    records = [*lines, *passes]
+    modalities = {one["client"]: one["modality"] for record in records for one in record["clients"]}
 
     def row(label: str, clients: Collection[str], modality: str = "") -> ValidationRow:
-        own = [[_only(record, clients) for record in records] for records in (lines, passes)]
+        own = [[_only(record, label, clients) for record in part] for part in (lines, passes)]
         scores, images = score_rounds(*own), _count_images([*own[0], *own[1]])
         dice = [None if number is None else _dice_at(scores, number) for number in (best, rounds.last)]
         return ValidationRow(label, modality, len(clients), scores.patients, images, *dice)
 
-    total = row("all clients", modalities)
+    total = row(ALL_CLIENTS, modalities)
     if not total.images:
         return None
     groups: dict[str, list[str]] = {}
     for client, modality in modalities.items():
         groups.setdefault(algorithm.model_group_of(client, modality), []).append(client)
-    single = modalities if config.dp_noise is None else {}
+    hidden = config.dp_noise is not None or config.secure_aggregation
+    single = {} if hidden else modalities
     return Validation(
         clients=[row(client, [client], modality) for client, modality in single.items()],
         models=[] if algorithm.alone else [row(group, clients) for group, clients in groups.items()],
@@ -88,11 +89,15 @@ def _dice_at(scores: RoundScores, round_: int) -> float | None:
     return known[max(done)] if done else None
 
 
-def _only(record: Record, clients: Collection[str]) -> Record:
+def _only(record: Record, label: str, clients: Collection[str]) -> Record:
+    """Return the record of some clients only, or of the model that they share if it has no other numbers."""
+    if has_groups(record):
+        groups = record[GROUPS]
+        return {**record, GROUPS: {one: groups[one] for one in groups if label in (ALL_CLIENTS, one)}}
     return {**record, "clients": [one for one in record["clients"] if one["client"] in clients]}
 
 
 def _count_images(records: Sequence[Record]) -> int:
     """Return the sum of the clients' last numbers of validation images."""
-    found = [one for record in records for one in record["clients"] if "n_val" in one]
+    found = [one for record in records for one in scored_parts(record) if "n_val" in one]
     return int(sum({one["client"]: one["n_val"] for one in found}.values()))

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from flames_cli.core.words import count, duration, epsilon_spent, size
+from flames_cli.fed.engines import ENGINES
 from flames_cli.report.document import Block, Paragraph, Section
 from flames_cli.report.text_tables import TextTable
 from flames_cli.stages.report.gathering import Gathered, RunRecord
@@ -37,9 +38,10 @@ def describe_privacy(gathered: Gathered) -> str:
     spent = (
         lines[-1] if lines and "epsilon" in lines[-1] else {"epsilon": None, "delta": config.dp_delta or 1e-5}
     )
+    place = " that the clients added" if config.secure_aggregation else ""
     return (
-        f"Differential privacy: {epsilon_spent(spent)} for each client, with noise {config.dp_noise:g} and "
-        f"clip {config.dp_clip:g}. {NOT_COVERED}"
+        f"Differential privacy: {epsilon_spent(spent)} for each client, with noise "
+        f"{config.dp_noise:g}{place} and clip {config.dp_clip:g}. {NOT_COVERED}"
     )
 
 
@@ -61,8 +63,10 @@ def _total_table(runs: Sequence[RunRecord]) -> TextTable:
                 ]
             )
     header = ["run", "rounds", "time", "median round", "sent to clients", "received", "memory at most"]
-    note = "Memory is that of the process that runs the server."
-    return TextTable("Time and bytes", header, rows, 1, notes=[note])
+    notes = ["Memory is that of the process that runs the server."]
+    if any(not ENGINES[run.config.engine].has_server for run in runs):
+        notes.append("A swarm's bytes are those that pass over all links: what is sent is received.")
+    return TextTable("Time and bytes", header, rows, 1, notes=notes)
 
 
 def total_bytes(run: RunRecord, key: str) -> int:

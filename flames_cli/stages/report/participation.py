@@ -4,6 +4,7 @@ rejected, with the reason."""
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from flames_cli.core.federated.round_parts import has_groups
 from flames_cli.core.words import count
 from flames_cli.report.document import Block, Bullets, Heading, Paragraph, Section
 from flames_cli.report.text_tables import TextTable
@@ -135,6 +136,7 @@ def _client_table(run: RunRecord) -> TextTable:
     for line in run.lines:
         for client in line["clients"]:
             asked.setdefault(client["client"], []).append(client)
+    hidden = any(has_groups(line) for line in run.lines)
     rows = []
     for name, entries in asked.items():
         rejected = sum(name in line.get("rejected", {}) for line in run.lines)
@@ -145,7 +147,7 @@ def _client_table(run: RunRecord) -> TextTable:
                 entries[0]["modality"],
                 f"{len(entries)} of {len(run.lines)}",
                 str(rejected),
-                f"{examples[-1]:,}" if examples else "none",
+                "hidden" if hidden else f"{examples[-1]:,}" if examples else "none",
             ]
         )
     header = ["client", "modality", "rounds asked", "rejected", "training images"]

@@ -2,11 +2,12 @@
 
 deployment.toml  ca.crt  ca.key
 server/          server.crt  server.key  keys/NAME.pub, and files that the server writes while it runs
-sites/NAME/      site.toml  ca.crt  node.key  node.pub, and files that the node writes there
+sites/NAME/      site.toml  ca.crt  node.key  node.pub, and files that the node writes there (identity.key, …)
 """
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,16 @@ import tomli_w
 from flames_cli.core.addresses import check_host, check_port, join_address, split_address
 from flames_cli.errors import FlamesError, MissingArtifact
 from flames_cli.plugins.packages import parse_pin, pin_text
+from flames_cli.store.deployment.identity import parse_identity
 from flames_cli.store.files.atomic import write_text
 from flames_cli.store.files.parse import parse_toml, read_text
 from flames_cli.store.schema import DEPLOYMENT, SITE, Format, check_stamp, stamp
 
 SITE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,62}")
 """Pattern of the names of sites, which become names of files and of clients."""
+
+SECURE, REQUIRED = "secure-aggregation", "required"
+"""Entry of `site.toml`, and its value for a node that takes part in no other runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +37,11 @@ class Site:
     superlink: str
     plugins: tuple[str, ...] = ()
     """Packages whose plug-ins a run may use at this site, as PACKAGE==VERSION; its owner may change them."""
+    peers: Mapping[str, str] = field(default_factory=dict)
+    """Other sites' identities (`identity_text`), by client, with which the node shares secure sums; with
+    none, any client may take part."""
+    secure_only: bool = False
+    """True: the node takes part only in runs with secure aggregation."""
 
     @property
     def description(self) -> Path:
@@ -47,6 +57,11 @@ class Site:
     def private_key(self) -> Path:
         """The private key with which the node identifies itself to the server."""
         return self.path / "node.key"
+
+    @property
+    def identity(self) -> Path:
+        """The private key with which the site identifies itself to the other sites; no server ever has it."""
+        return self.path / "identity.key"
 
     @property
     def public_key(self) -> Path:
@@ -197,7 +212,11 @@ def read_deployment(path: Path) -> Deployment:
 
 def write_site(site: Site) -> None:
     """Write `site.toml`, atomically."""
-    table = {"name": site.name, "superlink": site.superlink, **_plugins_table(site.plugins)}
+    table: dict[str, Any] = {"name": site.name, "superlink": site.superlink, **_plugins_table(site.plugins)}
+    if site.secure_only:
+        table[SECURE] = REQUIRED
+    if site.peers:
+        table["peers"] = dict(site.peers)
     _write(site.description, SITE, table)
 
 
@@ -213,7 +232,50 @@ def read_site(path: Path) -> Site:
     if not (isinstance(name, str) and isinstance(superlink, str)):
         raise FlamesError(f"{path / 'site.toml'} has no name or superlink; ask the server for the file")
     split_address(superlink)
-    return Site(path, check_site_name(name), superlink, _read_plugins(table, path / "site.toml"))
+    return Site(
+        path,
+        check_site_name(name),
+        superlink,
+        _read_plugins(table, path / "site.toml"),
+        _read_peers(table, path / "site.toml"),
+        _read_secure_only(table, path / "site.toml"),
+    )
+
+
+def check_peers(peers: Mapping[str, str]) -> dict[str, str]:
+    """Return the identities of other sites, by client.
+
+    Raises:
+        FlamesError: a name or an identity has the wrong form, or two clients have the same identity.
+    """
+    owners: dict[bytes, str] = {}
+    for name, text in peers.items():
+        owner = owners.setdefault(parse_identity(text), check_site_name(name))
+        if owner != name:
+            raise FlamesError(
+                f"the clients {owner} and {name} have the same identity, expected one of its own for each; "
+                "compare them again with both sites"
+            )
+    return dict(peers)
+
+
+def _read_peers(table: dict[str, Any], path: Path) -> dict[str, str]:
+    peers = table.get("peers", {})
+    if not (isinstance(peers, dict) and all(isinstance(text, str) for text in peers.values())):
+        raise FlamesError(
+            f'{path} has the peers {peers!r}, expected a table such as {{hospital-b = "ed25519:…"}}; '
+            "change it with `flames deploy pin`"
+        )
+    return check_peers(peers)
+
+
+def _read_secure_only(table: dict[str, Any], path: Path) -> bool:
+    value = table.get(SECURE, "allowed")
+    if value not in ("allowed", REQUIRED):
+        raise FlamesError(
+            f"{path} has the secure-aggregation {value!r}, expected 'required' or 'allowed'; correct it"
+        )
+    return bool(value == REQUIRED)
 
 
 def _plugins_table(plugins: tuple[str, ...]) -> dict[str, list[str]]:

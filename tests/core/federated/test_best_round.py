@@ -38,6 +38,13 @@ def test_a_round_is_scored_by_the_next_line_over_images_not_over_clients():
     assert score_rounds(lines).dice["all"] == pytest.approx({1: (4 * 0.9 + 2 * 0.3) / 6, 2: 0.6})
 
 
+def test_without_rounds_in_step_a_number_is_of_the_round_with_which_its_client_began():
+    late = {"round": 4, "clients": [entry("a", 0.5, began=1), entry("b", 0.25, began=3)]}
+    assert score_rounds([line(1, a=0.0), late]).dice["all"] == {1: (4 * 0.5 + 2 * 0.25) / 6, 3: 2.5 / 6}
+    damaged = {"round": 2, "clients": [entry("a", 0.5, began="x")]}
+    assert score_rounds([line(1, a=0.0), damaged]).dice["all"] == {1: 0.5}
+
+
 def test_the_last_round_is_scored_by_the_pass_after_it():
     lines = [line(1, a=0.0), line(2, a=0.5)]
     scores = score_rounds(lines, [examined(2, a=0.7), examined(1, a=0.6)])

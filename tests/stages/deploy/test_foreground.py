@@ -2,7 +2,10 @@
 
 import os
 import signal
+import sys
 import threading
+import time
+import weakref
 
 import pytest
 
@@ -67,6 +70,64 @@ def test_a_block_that_cleans_up_ignores_signals_and_leaves_nohups_as_they_were()
         assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
         with pytest.raises(KeyboardInterrupt):
             send(signal.SIGTERM)
+
+
+class Sending:
+    """An object whose end sends a signal."""
+
+    def __init__(self, number=signal.SIGINT):
+        self.number = number
+
+    def __del__(self):
+        send(self.number)
+
+
+def end_with_callback():
+    thing = type("Thing", (), {})()
+    reference = weakref.ref(thing, lambda _: send(signal.SIGINT))
+    del thing
+    assert reference() is None
+
+
+@pytest.mark.parametrize("end", [lambda: Sending() and None, end_with_callback])
+def test_a_signal_that_arrives_in_a_callback_whose_errors_python_ignores_is_not_lost(end, monkeypatch):
+    reported = []
+
+    def report(lost):
+        reported.append(lost)
+
+    monkeypatch.setattr(sys, "unraisablehook", report)
+    went_on = []
+
+    def work():
+        end()
+        went_on.append(True)
+        time.sleep(30)
+
+    with pytest.raises(KeyboardInterrupt), interrupted_by_signals():
+        work()
+    assert went_on
+    assert not reported
+    assert sys.unraisablehook is report
+
+
+def test_another_error_in_such_a_callback_is_reported_as_before(monkeypatch):
+    reported = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda lost: reported.append(lost.exc_type))
+    thing = type("Broken", (), {"__del__": lambda self: 1 // 0})()
+    with interrupted_by_signals():
+        del thing
+    assert reported == [ZeroDivisionError]
+
+
+def test_a_lost_signal_is_not_sent_after_the_end_of_the_block(monkeypatch):
+    monkeypatch.setattr("flames_cli.stages.deploy.foreground.AGAIN_SECONDS", 30.0)
+    before = set(threading.enumerate())
+    with interrupted_by_signals():
+        end_with_callback()
+        (waiting,) = set(threading.enumerate()) - before
+    waiting.join(10)
+    assert not waiting.is_alive()
 
 
 def test_in_another_thread_no_handler_is_set():

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import stat
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -16,8 +17,10 @@ import pytest
 from flames_cli.errors import FlamesError
 from flames_cli.fed.node import NodeSettings, settings_of
 from flames_cli.stages.deploy import node
+from flames_cli.stages.deploy.identity import pin_peers, site_identity
 from flames_cli.stages.deploy.node import find_site, join, node_command, node_config, settings_for
 from flames_cli.store.deployment import certificates
+from flames_cli.store.deployment.identity import identity_text
 from flames_cli.store.workspace import partition_folder
 
 FAILS = "print('[code: 2004] Failed to activate SuperNode.')"
@@ -81,7 +84,8 @@ def test_settings_of_the_owner_reach_the_client_unchanged(name, deployment, tmp_
     typed = NodeSettings(
         (tmp_path / name, tmp_path / "b.h5"), device="cpu", precision="fp32", min_examples=7, per_case=True
     )
-    settings = settings_for(deployment.site("a"), typed)
+    site = replace(deployment.site("a"), peers={"b": "ed25519:" + "0f" * 32}, secure_only=True)
+    settings = settings_for(site, typed)
 
     command = node_command(deployment.site("a"), settings, False, 5000)
 
@@ -89,7 +93,8 @@ def test_settings_of_the_owner_reach_the_client_unchanged(name, deployment, tmp_
     assert settings_of(SimpleNamespace(node_config=arrived, run_config={})) == settings
     assert settings.shards[0] == tmp_path / name
     assert settings.private
-    assert settings.client_state == deployment.site("a").client_state
+    assert settings.client_state == site.client_state
+    assert (settings.identity, settings.peers, settings.secure_only) == (site.identity, site.peers, True)
 
 
 def test_every_setting_is_in_the_nodes_configuration():
@@ -165,13 +170,21 @@ def test_a_node_runs_until_a_signal_ends_it(deployment, shard, runs):
 
     join(deployment.site("a"), settings(deployment, shard), False, pauses.shown.append, pauses)
 
-    assert pauses.shown == [f"connected to {deployment.superlink} (node 5)", "the node has ended"]
+    made = (
+        f"made this site's identity {identity_text(deployment.site('a').identity)}: compare it with the other"
+    )
+    assert pauses.shown == [
+        f"{made} sites",
+        f"connected to {deployment.superlink} (node 5)",
+        "the node has ended",
+    ]
     assert len(processes) == 1
     assert not processes[0].is_running()
 
 
 def test_a_node_that_ends_by_itself_is_restarted_after_growing_waits(deployment, shard, runs):
     runs(FAILS, FAILS, FAILS, JOINS, FAILS, STAYS)
+    site_identity(deployment.site("a"))
     pauses = Pauses("impossible")
     pauses_until = 5
 
@@ -185,6 +198,27 @@ def test_a_node_that_ends_by_itself_is_restarted_after_growing_waits(deployment,
     assert pauses.retries == [5, 10, 10, 5, 10]
     assert sum("does not know this site's key" in line for line in pauses.shown) == 4
     assert "restarts in 10 s" in pauses.shown[5]
+
+
+def test_the_identity_of_the_first_start_stays(deployment, shard, runs):
+    site = deployment.site("a")
+    for _ in range(2):
+        runs(STAYS)
+        pauses = Pauses("connected")
+        join(site, settings(deployment, shard), False, pauses.shown.append, pauses)
+    assert stat.S_IMODE(site.identity.stat().st_mode) == 0o600
+    assert pauses.shown[0].startswith("connected")
+
+
+@pytest.mark.parametrize(("pins", "notes"), [((), 1), (("b=ed25519:" + "0" * 64,), 0)])
+def test_a_node_that_requires_secure_sums_says_what_a_server_could_do_without_pins(
+    pins, notes, deployment, shard, runs
+):
+    site = pin_peers(deployment.site("a"), pins)
+    runs(STAYS)
+    pauses = Pauses("connected")
+    join(site, settings(deployment, shard, secure_only=True), False, pauses.shown.append, pauses)
+    assert sum("a dishonest server could give this site keys" in line for line in pauses.shown) == notes
 
 
 def test_a_shard_that_cannot_be_read_is_an_error_before_anything_starts(deployment, tmp_path, runs):

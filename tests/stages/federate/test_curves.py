@@ -7,6 +7,7 @@ from flames_cli.stages.federate import curves as curves_module
 from flames_cli.stages.federate.curves import collect_dice, collect_loss, draw_during_rounds, read_curves
 from flames_cli.stages.federate.stage import federate
 from flames_cli.store.runs import RunFolder, read_rounds
+from tests.support.grouped import group, grouped_line
 from tests.support.stages import federate_config
 
 
@@ -29,6 +30,23 @@ def test_curves_are_of_models_as_they_came():
 def test_the_last_point_of_a_curve_is_of_the_final_model():
     lines = [record(1, a={"received_val_dice": 0.1})]
     assert collect_dice(lines, record(1, a={"val_dice": 0.7}, b={})) == {"a": [(0, 0.1), (1, 0.7)]}
+
+
+def test_a_run_with_secure_aggregation_has_a_curve_of_each_model(tmp_path):
+    run = RunFolder(tmp_path / "mine")
+    clients = {"a": "MRI", "b": "MRI", "c": "MRI", "d": "MRI"}
+    lines = [
+        grouped_line(
+            number, {"MRI": group(3, 1.0 / number, 0.2 * number, 8.0)}, clients, rejected={"d": "no report"}
+        )
+        for number in (1, 2)
+    ]
+    for number in (1, 2):
+        (run.checkpoints / f"round-{number:05d}").mkdir(parents=True)
+    curves = read_curves(run, federate_config(tmp_path, secure_aggregation=True), lines)
+    assert curves.loss == {"model MRI": [(1, 1.0), (2, 0.5)]}
+    assert curves.dice == {"model MRI": [(0, 0.2), (1, 0.4)]}
+    assert (curves.bands, curves.rejected, curves.marks) == ({"model MRI": "MRI"}, [], {})
 
 
 @pytest.fixture

@@ -31,6 +31,20 @@ def stored(result):
 @pytest.mark.federated
 @pytest.mark.slow
 @pytest.mark.long
+@pytest.mark.parametrize("strategy", ["flames", "fedavg-modality"])
+def test_ray_by_modality_gives_what_inline_gives_in_step(strategy, tiny, one_cpu):
+    pytest.importorskip("ray")
+    root = tiny()
+    inline = federate(federate_config(root, run="inline", strategy=strategy))
+    rayed = federate(federate_config(root, run="ray", engine="ray", strategy=strategy, rounds_by="modality"))
+    assert_same_state(final(rayed), final(inline))
+    assert (rayed.final, rayed.chosen) == (inline.final, inline.chosen)
+    assert without_timings(rayed.records) == without_timings(inline.records)
+
+
+@pytest.mark.federated
+@pytest.mark.slow
+@pytest.mark.long
 def test_ray_gives_what_inline_gives(tiny, one_cpu):
     pytest.importorskip("ray")
     root, events = tiny(), []

@@ -11,6 +11,7 @@ from flames_cli.errors import FlamesError
 from flames_cli.fed.jobs import Job
 from flames_cli.fed.participation import ALL_AT_ONCE
 from flames_cli.fed.privacy_accountant import privacy_spent
+from flames_cli.stages.evaluate.loading import _privacy_facts
 from flames_cli.stages.federate import run_files
 from flames_cli.stages.federate.planning import choose_algorithm, make_plan
 from flames_cli.stages.federate.server_app import open_job
@@ -27,6 +28,12 @@ SECRET = bytes(range(100, 132))
 
 def state_of(result):
     return load_state(result.folder / "checkpoints")
+
+
+def without_accountant(line):
+    entries = json.loads(line)
+    assert entries.pop("accountant") == "pld"
+    return json.dumps(entries)
 
 
 @pytest.fixture
@@ -85,6 +92,14 @@ def test_a_private_run_reports_its_cost_and_resumes_to_the_last_bit(tiny, monkey
     (note,) = (note for note in evaluation_notes(result) if note.startswith("privacy: "))
     assert f"epsilon {expected['epsilon']:.3g} (delta 1e-05) after 2 releases with noise 0.8" in note
 
+    # A line of an earlier release names no accountant, and its epsilon stays what it was.
+    lines = [
+        without_accountant(line) for line in whole.folder.joinpath("rounds.jsonl").read_text().splitlines()
+    ]
+    whole.folder.joinpath("rounds.jsonl").write_text("\n".join(lines) + "\n")
+    older = _privacy_facts(federate_config(root, **PRIVATE), RunFolder(whole.folder), state_of(whole))
+    assert older == {**told, "accountant": "rdp"}
+
     secret_file = whole.folder / "noise.key"
     assert secret_file.stat().st_mode & 0o777 == 0o600
     others = [path for path in whole.folder.rglob("*") if path.is_file() and path != secret_file]
@@ -115,11 +130,11 @@ def test_the_noise_is_the_secrets_not_the_seeds_and_what_is_narrowed_is_taken(ti
 
 def test_a_secret_that_is_damaged_is_named(tmp_path):
     folder = RunFolder(tmp_path)
-    algorithm = choose_algorithm(federate_config(tmp_path, **PRIVATE))
-    assert len(run_files.ensure_noise_secret(folder, algorithm)) == 32
+    plan = make_plan(federate_config(tmp_path, **PRIVATE), {"size": 16, "channels": 1}, None)
+    assert len(run_files.ensure_noise_secret(folder, plan)) == 32
     folder.noise_secret.write_bytes(b"short")
     with pytest.raises(FlamesError, match=r"noise\.key has 5 bytes, expected 32; delete it"):
-        run_files.ensure_noise_secret(folder, algorithm)
+        run_files.ensure_noise_secret(folder, plan)
 
 
 @pytest.mark.parametrize(
@@ -169,6 +184,6 @@ def test_what_cannot_be_private_is_rejected(changes, says, tmp_path):
 def test_a_missing_accountant_is_reported_before_anything_is_written(tiny, monkeypatch):
     monkeypatch.setattr("flames_cli.fed.privacy_accountant.importlib.util.find_spec", lambda _: None)
     root = tiny()
-    with pytest.raises(FlamesError, match="accountant, which is not installed"):
+    with pytest.raises(FlamesError, match="dp-accounting, which is not installed"):
         federate(federate_config(root, **PRIVATE))
     assert not (root / "runs").exists()

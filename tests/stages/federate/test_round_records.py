@@ -7,7 +7,7 @@ import pytest
 
 from flames_cli.config import PartitionConfig
 from flames_cli.core.imaging.small_lesion_rule import parse_small_lesion_rule
-from flames_cli.fed import server
+from flames_cli.fed import report_reading
 from flames_cli.stages.federate.stage import federate
 from flames_cli.stages.partition.stage import partition
 from flames_cli.store.cases import SetInfo
@@ -17,6 +17,7 @@ from tests.support.stages import federate_config
 
 PAGE = Path(__file__).parents[3] / "docs" / "format.md"
 TYPES = {"integer": int, "number": int | float, "text": str, "list": list, "object": dict}
+OF_OTHER_RUNS = ("with `--engine swarm`", "with `--secure-aggregation`", "with `--asynchronous`")
 OF_REJECTED = {"client", "modality", "seconds", "rejection_reason"}
 
 
@@ -48,14 +49,14 @@ def lines(tmp_path_factory):
     info = SetInfo("brats", "MRI", "brain", 32, 4095, small=parse_small_lesion_rule("area:2"))
     write_noise(root / "preprocessed" / "brats.h5", members, info)
     partition(PartitionConfig(workspace=root, split={"brats": 2}))
-    fault, asked = server.validation_fault, []
+    fault, asked = report_reading.validation_fault, []
 
     def reject_once(metrics, profile):
         asked.append(profile.client)
         return "its Dice is 7" if asked == ["brats-1", "brats-2"] else fault(metrics, profile)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(server, "validation_fault", reject_once)
+        patch.setattr(report_reading, "validation_fault", reject_once)
         adaptive = federate(federate_config(root, run="a", rounds=3, strategy="flames-adaptive"))
     private = {"strategy": "fedavg-modality", "dp_noise": 0.8, "dp_clip": 0.05}
     noisy = federate(federate_config(root, run="b", rounds=1, **private))
@@ -68,13 +69,14 @@ pytestmark = pytest.mark.federated
 def test_the_page_has_every_field_of_a_line_and_no_other(lines):
     fields, _ = described()
     found = {name for run in lines.values() for line in run for name in line}
-    assert found == set(fields)
+    assert found == {name for name, (_, when) in fields.items() if when not in OF_OTHER_RUNS}
 
 
 def test_the_page_has_every_field_of_a_client_and_no_other(lines):
     _, fields = described()
     clients = [client for run in lines.values() for line in run for client in line["clients"]]
-    assert {name for client in clients for name in client} == set(fields)
+    usual = {name for name, (_, when) in fields.items() if when not in OF_OTHER_RUNS}
+    assert {name for client in clients for name in client} == usual
     (rejected,) = [client for client in clients if "rejection_reason" in client]
     assert set(rejected) == OF_REJECTED
     assert [*fields][: len(OF_REJECTED)] == [*rejected]
@@ -101,7 +103,7 @@ def test_what_is_always_there_is_in_every_line(lines):
 def test_fields_of_privacy_are_those_of_private_runs_only(lines):
     of_line, of_client = described()
     private = {name for name, (_, when) in of_line.items() if when == "with `--dp-noise`"}
-    assert private == {"epsilon", "delta"} <= set(lines["b"][0])
+    assert private == {"epsilon", "delta", "accountant"} <= set(lines["b"][0])
     assert not private & set(lines["a"][0])
     hidden = {name for name, (_, when) in of_client.items() if when.startswith("without `--dp-noise`")}
     assert hidden == {"update_norm"}

@@ -6,7 +6,10 @@ from flames_cli.core.federated.best_round import score_rounds
 from flames_cli.stages.federate.stage import federate
 from flames_cli.stages.federate.validation import read_validation
 from flames_cli.store.runs import RunFolder, read_rounds
+from tests.support.grouped import group, grouped_line
 from tests.support.stages import federate_config
+
+CLIENTS = {"a": "MRI", "b": "MRI", "c": "US"}
 
 
 def client(name, dice, n=4.0, modality="MRI", key="received_val_dice"):
@@ -106,3 +109,26 @@ def test_the_last_column_is_the_dice_of_the_final_models(tiny):
     result = federate(federate_config(tiny(), rounds=1))
     reported = {one["client"]: one["val_dice"] for one in result.final["clients"]}
     assert {row.label: row.last for row in result.validation.clients} == pytest.approx(reported)
+
+
+GROUPED = [
+    grouped_line(number, {"MRI": group(2, 0.5, mri, 16.0), "US": group(1, 0.5, us, 8.0)}, CLIENTS)
+    for number, (mri, us) in enumerate(((0.1, 0.1), (0.7, 0.5), (0.3, 0.4)), start=1)
+]
+
+
+def test_a_run_with_secure_aggregation_has_rows_of_models_only(tmp_path):
+    found = of(make_run(tmp_path, GROUPED), tmp_path, strategy="fedavg-modality", secure_aggregation=True)
+    assert found.clients == []
+    assert [(row.label, row.n_clients, row.patients, row.images, row.best) for row in found.models] == [
+        ("MRI", 2, 8, 16, 0.7),
+        ("US", 1, 4, 8, 0.5),
+    ]
+    assert (found.total.n_clients, found.total.images, found.best_round) == (3, 24, 1)
+    assert found.total.best == pytest.approx((16 * 0.7 + 8 * 0.5) / 24)
+
+
+def test_the_models_that_clients_make_from_sums_are_offered_after_the_last_round_only(tmp_path):
+    found = of(make_run(tmp_path, GROUPED), tmp_path, secure_aggregation=True)
+    assert (found.best_round, found.last_round) == (None, 3)
+    assert [row.last for row in found.models] == [0.3, 0.4]

@@ -41,6 +41,19 @@ def test_the_packages_that_runs_may_use_are_read_back(tmp_path):
     assert made.site("x").plugins == pins
 
 
+ONE, TWO = ("ed25519:" + digits * 32 for digits in ("0a", "0b"))
+
+
+def test_the_pinned_identities_and_the_demand_for_secure_sums_are_read_back(tmp_path):
+    made = Site(tmp_path, "x", "a.org:1", ("b==2",), {"hospital-b": ONE, "c.d": TWO}, secure_only=True)
+    write_site(made)
+    assert read_site(tmp_path) == made
+    assert 'secure-aggregation = "required"' in made.description.read_text()
+    by_hand = f'name = "x"\nsuperlink = "a.org:1"\nsecure-aggregation = "allowed"\npeers = {{b = "{ONE}"}}\n'
+    made.description.write_text(SITE_HEAD + by_hand)
+    assert read_site(tmp_path) == Site(tmp_path, "x", "a.org:1", peers={"b": ONE})
+
+
 def test_every_file_is_where_the_layout_says(tmp_path):
     made = Deployment(tmp_path, "a.org", 1, ())
     paths = [made.ca_certificate, made.ca_key, made.server_certificate, made.server_key, made.flower_home]
@@ -52,6 +65,7 @@ def test_every_file_is_where_the_layout_says(tmp_path):
     site = Site(tmp_path, "x", "a.org:1")
     paths = [site.ca_certificate, site.private_key, site.public_key, site.flower_home, site.client_state]
     assert [path.name for path in paths] == ["ca.crt", "node.key", "node.pub", "flower", "memory"]
+    assert site.identity == tmp_path / "identity.key"
 
 
 def test_a_folder_without_a_deployment_names_the_command(tmp_path):
@@ -117,6 +131,12 @@ def test_a_damaged_deployment_is_rejected(what, tmp_path):
         ),
         ('name = "a"\nsuperlink = "a.org:1"\nplugins = [1]', "has the plugins .*, expected a list such as"),
         ('name = "a"\nsuperlink = "a.org"', "'a.org' is not HOST:PORT"),
+        ('name = "a"\nsuperlink = "a.org:1"\npeers = ["b"]', "has the peers .*, expected a table such as"),
+        ('name = "a"\nsuperlink = "a.org:1"\npeers = {b = 1}', "has the peers .*, expected a table such as"),
+        ('name = "a"\nsuperlink = "a.org:1"\npeers = {b = "ed25519:0"}', "'ed25519:0' is no identity"),
+        (f'name = "a"\nsuperlink = "a.org:1"\npeers = {{"b c" = "{ONE}"}}', "'b c' cannot name a site"),
+        (f'name = "a"\nsuperlink = "a.org:1"\npeers = {{b = "{ONE}", c = "{ONE}"}}', "b and c have the same"),
+        ('name = "a"\nsuperlink = "a.org:1"\nsecure-aggregation = true', "True, expected 'required' or"),
     ],
 )
 def test_a_damaged_site_is_rejected(content, says, tmp_path):

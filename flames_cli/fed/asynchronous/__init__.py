@@ -1,0 +1,1 @@
+"""Rounds without waiting for each other: every client gets the newest model as soon as it has reported."""
