@@ -293,8 +293,13 @@ def draw(found: Mapping[Arm, Curve], path: Path) -> None:
             axis.set_xlabel("virtual time (s)")
         if column == 0:
             axis.set_ylabel("test Dice")
-    axes[0][0].legend(fontsize=7)
-    figure.tight_layout()
+    figure.legend(
+        *max((axis.get_legend_handles_labels() for axis in axes[0]), key=lambda one: len(one[1])),
+        fontsize=8,
+        loc="lower center",
+        ncol=4,
+    )
+    figure.tight_layout(rect=(0, 0.05, 1, 1))
     figure.savefig(path, dpi=110)
 
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from flwr.app import Message
 from flwr.serverapp import Grid
@@ -31,8 +31,10 @@ class Sent:
     """Function that returns the shared entries of the model with which it began."""
     number: str | None = None
     """Number of the message; None: it has not been sent."""
-    sent_at: float = field(default=0.0)
+    sent_at: float = 0.0
     """Time at which the message was sent, by the monotonic clock."""
+    n_bytes: int = 0
+    """Size of the message's arrays."""
 
     @property
     def client(self) -> str:

@@ -90,7 +90,7 @@ class Versions:
             if not self._arrived:
                 yield from self._hand_out(buffer)
                 for sent in self._on_the_way.due():
-                    self._push(sent, record)
+                    self._push(sent)
                 self._arrived.extend((yield from self._on_the_way.next()))
             else:
                 self._take(*self._arrived.popleft(), buffer, record)
@@ -142,9 +142,9 @@ class Versions:
         training = Training(number, self._state.round, start, ends)
         self._on_the_way.begin(Sent(node, profile, training, load))
 
-    def _push(self, sent: Sent, record: VersionRecord) -> None:
+    def _push(self, sent: Sent) -> None:
         message = self._pack(sent)
-        record.bytes_down += message_bytes(message)
+        sent.n_bytes = message_bytes(message)
         self._federation.on_event(ClientAsked(sent.client, self._state.round + 1))
         self._on_the_way.push(sent, message)
 
@@ -166,6 +166,8 @@ class Versions:
         most_steps = plan.steps_a_round(client, profile.modality, profile.n_train)
         asked = Asked(sent.training.number, most_steps, lambda _: sent.start())
         record.note_arrival(sent)
+        # Counted here, since the number of messages that are sent ahead depends on the engine.
+        record.bytes_down += sent.n_bytes
         report, reason = read_report(reply, profile, asked)
         if report is not None and reply.message is not None:
             record.bytes_up += message_bytes(reply.message)
