@@ -17,6 +17,7 @@ from flames_cli.fed.final_report import ACTION, pack_final
 from flames_cli.fed.messages import TrainRequest, pack_profile, pack_report, unpack_task
 from flames_cli.fed.node import Declined, NodeSettings, client_name, read_profile, settings_of
 from flames_cli.fed.node_log import NodeLog, say
+from flames_cli.fed.secure.asked import check_asked
 from flames_cli.fed.secure.client import (
     ClientSession,
     answer_keys,
@@ -134,6 +135,7 @@ def _begin_sum(
         check_plain(settings, request, "its weights or statistics")
         return None
     session, part = _load_session(message, settings)
+    check_asked(session.terms, message)
     session.begin(part, purpose, request.round)
     return session
 

@@ -1,6 +1,5 @@
 """Messages between server and nodes: profiles, models and reports, packed into Flower messages and back."""
 
-import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import Field, asdict, dataclass, fields
@@ -291,8 +290,11 @@ def _unpack_sum(message: Message) -> SumNote | None:
     if not isinstance(results, list) or len(results) not in (0, N_PARTS):
         raise ValueError(f"it names sums of results that are not {N_PARTS} numbers")
     preferences = tuple(read_number(value, "preferences") for value in results)
-    if round_ < 1 or clients < 2 or not 0 < total < math.inf:
-        raise ValueError(f"it names a sum of {clients} clients with the total {total:g}, expected 2 or more")
+    if round_ < 1 or clients < 2 or not 0 < total < clients + 0.5:  # each factor is at most 1
+        raise ValueError(
+            f"it names a sum of {clients} clients with the total {total:g}, expected 2 or more, and at most "
+            "1 for each"
+        )
     return SumNote(round_, str(found["session"]), total, clients, preferences)
 
 

@@ -20,8 +20,8 @@ ID_BYTES = 16
 FEWEST = 3
 """Smallest number of clients in a sum: with two, each would learn the other's vector."""
 MOST_CLIENTS = 1000
-MOST_LETTERS = 1000
-"""Largest length of a name in a session."""
+MOST_LETTERS = 1 << 17
+"""Largest length of a name in a session. That of the run has all terms: up to 70 letters for each client."""
 
 Step = Literal["keys", "shares", "train", "unmask"]
 """Exchanges of a session, in order."""

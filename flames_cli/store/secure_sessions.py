@@ -4,11 +4,14 @@ Both are readable only by their owner. The session is deleted when the client ha
 """
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from flames_cli.errors import FlamesError
 from flames_cli.store.files.atomic import make_private_folder, write_private
+from flames_cli.store.files.locks import in_turn
 from flames_cli.store.schema import SECURE_OPENED, check_stamp, read_json, stamp
 
 FOLDER = "secure"
@@ -31,6 +34,24 @@ class SecureFiles:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder / FOLDER
+
+    @property
+    def took_part(self) -> bool:
+        """True if the client has begun a session in this run."""
+        return self._folder.exists()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Give this process alone these files for the block, after other processes of the client.
+
+        Two messages that are answered simultaneously would use the same masks, or open two sums.
+
+        Raises:
+            NotWritten: the folder cannot be written.
+        """
+        make_private_folder(self._folder)
+        with in_turn(self._folder):
+            yield
 
     def save_session(self, content: bytes) -> None:
         """Store the open session, in place of an earlier one.

@@ -20,6 +20,7 @@ from flames_cli.fed.modality_states import ModalityStates
 from flames_cli.fed.node import NodeSettings
 from flames_cli.fed.participation import ALL_AT_ONCE
 from flames_cli.fed.plan import Plan
+from flames_cli.fed.secure.asked import check_asked
 from flames_cli.fed.secure.client import ClientSession, answer_keys, mask_report, own_part
 from flames_cli.fed.secure.messages import KEYS, SHARES, UNMASK, read_part
 from flames_cli.fed.secure.own_model import with_own_weights
@@ -112,6 +113,7 @@ def run_secure(
     def answer_training(who: Any, message: Message) -> Message:
         task = unpack_task(message)
         session, part = session_of(who, message), read_part(message)
+        check_asked(session.terms, message)
         session.begin(part, "round", task.request.round)
         round_, place = task.request.round, client_state_folder(settings_of(who), TOKEN, who.client)
         delete_client_state_from(place, task.request.last_accepted_round + 1)

@@ -5,7 +5,8 @@ one. The client does not trust the server: `flames_cli.secagg.Participant` decli
 vector, and this module a second sum of one round with other clients.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -76,10 +77,11 @@ def answer_keys(
     session = Session.from_bytes(only(read_part(message), SESSION))
     terms = SumTerms.from_text(session.run)
     files = files_of(terms.run)
-    before = files.find_opened(terms.purpose, session.round)
-    opened = before.clients if before else ()
     participant = Participant.create(session, client, identity.sign, identity.peers)
-    files.save_session(participant.to_bytes())
+    with files.locked():
+        before = files.find_opened(terms.purpose, session.round)
+        files.save_session(participant.to_bytes())
+    opened = before.clients if before else ()
     return reply_with(
         Part(session.id.hex(), terms.run, {ADVERT: participant.advert.to_bytes()}, opened),
         message,
@@ -95,7 +97,7 @@ def _opened_before(files: SecureFiles, terms: SumTerms, session: Session) -> tup
         Declined: it has opened a sum with other terms, and both together could reveal single clients.
     """
     before = files.find_opened(terms.purpose, session.round)
-    if before and before.terms != session.run:
+    if before and before.terms != terms.factors:
         raise Declined(
             f"it has opened a sum of {terms.purpose} {session.round} with other terms, expected the same: "
             "sums with other factors together reveal single clients; go on with the next round"
@@ -109,6 +111,8 @@ class ClientSession:
 
     participant: Participant
     files: SecureFiles
+    stored: bytes
+    """The session as it is on the disk."""
 
     @classmethod
     def load(cls, files: SecureFiles, name: str) -> "ClientSession":
@@ -124,7 +128,7 @@ class ClientSession:
                 "it knows no such session of secure aggregation: its node restarted, or another server asks; "
                 "the next round begins a new one"
             )
-        return cls(participant, files)
+        return cls(participant, files, stored or b"")
 
     @property
     def session(self) -> Session:
@@ -136,15 +140,33 @@ class ClientSession:
         """Terms of the sum."""
         return SumTerms.from_text(self.session.run)
 
+    @contextmanager
+    def in_turn(self) -> Iterator[None]:
+        """Lend the files for the answer to a message, if none was answered since the session was read.
+
+        Raises:
+            Declined: one was: its answer used the same secrets.
+        """
+        with self.files.locked():
+            if self.files.load_session() != self.stored:
+                raise Declined(
+                    "it has answered another message of this session at the same time, expected one after "
+                    "the other: both answers together could reveal its weights; the next round begins a new "
+                    "session"
+                )
+            yield
+
     def save(self) -> None:
         """Store the session as it is now."""
-        self.files.save_session(self.participant.to_bytes())
+        self.stored = self.participant.to_bytes()
+        self.files.save_session(self.stored)
 
     def answer_shares(self, part: Part, message: Message) -> Message:
         """Answer SHARES: return the sealed shares for the clients whose keys arrived."""
         adverts = [Advert.from_bytes(blob) for blob in part.blobs.values()]
-        dealing = self.participant.share(adverts)
-        self.save()
+        with self.in_turn():
+            dealing = self.participant.share(adverts)
+            self.save()
         return reply_with(Part(part.session, part.run, {DEALING: dealing.to_bytes()}), message)
 
     def begin(self, part: Part, purpose: str, round_: int) -> None:
@@ -183,8 +205,9 @@ class ClientSession:
             add_to(words, layout, self)
         for name, part in layout.hidden(words):
             add_group_mask(part, self.participant.group_key, name)
-        self.participant.mask(words)
-        self.save()
+        with self.in_turn():
+            self.participant.mask(words)
+            self.save()
         return words
 
     def report(self, words: Words, profile: Profile, message: Message) -> Message:
@@ -200,11 +223,12 @@ class ClientSession:
             Declined: the client has opened a sum of this round with other clients, or too few are named.
         """
         terms, session = self.terms, self.session
-        opening = self.participant.unmask(part.names, _opened_before(self.files, terms, session))
-        # Noted before anything is sent: a client that is killed now must not open another sum later.
-        opened = Opened(tuple(sorted(part.names)), session.run)
-        self.files.add_opened(terms.purpose, session.round, opened)
-        self.files.delete_session()
+        with self.in_turn():
+            opening = self.participant.unmask(part.names, _opened_before(self.files, terms, session))
+            # Noted before anything is sent: a client that is killed now must not open another sum later.
+            opened = Opened(tuple(sorted(part.names)), terms.factors)
+            self.files.add_opened(terms.purpose, session.round, opened)
+            self.files.delete_session()
         return reply_with(Part(part.session, part.run, {OPENING: opening.to_bytes()}), message)
 
 

@@ -12,6 +12,7 @@ model of FLAMES has the statistics of its clients' blends together.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from flwr.app import Message
@@ -28,6 +29,7 @@ from flames_cli.fed.messages import Profile
 from flames_cli.fed.packing import Packer
 from flames_cli.fed.plan import Plan
 from flames_cli.fed.roster import Clients, Roster
+from flames_cli.fed.secure.asked import agree
 from flames_cli.fed.secure.final_vector import RECEIVED, from_moments, moments_layout
 from flames_cli.fed.secure.sums import Group, Outcome, open_sums
 from flames_cli.fed.secure.terms import SumTerms
@@ -66,7 +68,10 @@ def examine_by_sums(
         profile.client: f"a sum needs {FEWEST} clients of its model, and fewer are present"
         for _, profile in alone
     }
-    groups = [_session(plan, state, name, members, clients) for name, members in parts.items()]
+    groups = [
+        _session(plan, state, name, members, clients, agree((request(*one) for one in members), name))
+        for name, members in parts.items()
+    ]
     outcome = yield from open_sums(grid, roster, groups, request, state.round, on_event)
     reported = sorted(name for names, _ in outcome.sums.values() for name in names)
     statistics, numbers = assemble(plan, state, profiles, outcome, _largest_validation(clients))
@@ -96,7 +101,9 @@ def divide(plan: Plan, clients: Clients) -> tuple[dict[str, Clients], Clients]:
     return able, [one for name, members in parts.items() if name not in able for one in members]
 
 
-def _session(plan: Plan, state: State, name: str, members: Clients, clients: Clients) -> Group:
+def _session(
+    plan: Plan, state: State, name: str, members: Clients, clients: Clients, announced: Mapping[str, Any]
+) -> Group:
     """Return a new session of some of the `clients`; all sums have the same units, and can be added."""
     terms = SumTerms(
         run=plan.run,
@@ -104,6 +111,7 @@ def _session(plan: Plan, state: State, name: str, members: Clients, clients: Cli
         weighing="examples",
         reference=max(profile.n_train for _, profile in clients),
         images=_largest_validation(clients),
+        **announced,
     )
     expected = _expected(plan, state, plan.model_group_of(members[0][1]))
     return Group(name, state.round, members, terms, moments_layout(expected), WORD_BITS)

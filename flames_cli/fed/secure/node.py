@@ -1,11 +1,13 @@
 """A node in secure sums: its identity, what its owner requires, and sentences in its log."""
 
+from flames_cli.fed.client_state import client_state_folder
 from flames_cli.fed.messages import TrainRequest
-from flames_cli.fed.node import Declined, NodeSettings
+from flames_cli.fed.node import Declined, NodeSettings, client_name
 from flames_cli.fed.node_log import hospitals, say
 from flames_cli.fed.sanitise import sanitise
 from flames_cli.fed.secure.client import NO_IDENTITY, ClientSession, Identity
 from flames_cli.store.deployment.identity import parse_identity, signer
+from flames_cli.store.secure_sessions import SecureFiles
 
 LONGEST = 60
 """Largest number of characters of a name in the log."""
@@ -29,7 +31,7 @@ def check_plain(settings: NodeSettings, request: TrainRequest, what: str) -> Non
     Raises:
         Declined: the run has secure aggregation, or the node's owner requires it.
     """
-    if request.secure:
+    if request.secure or _took_part(settings, request.run):
         raise Declined(
             "the server asks for a report in the clear in a run with secure aggregation; ask who runs the "
             "server, and install the same version everywhere"
@@ -39,6 +41,13 @@ def check_plain(settings: NodeSettings, request: TrainRequest, what: str) -> Non
             "its owner takes part only in runs with secure aggregation, and the server asks for "
             f"{what} in the clear; federate with --secure-aggregation, or without this site"
         )
+
+
+def _took_part(settings: NodeSettings, run: str) -> bool:
+    """Return whether the node's client has begun a secure sum in the run with this token."""
+    if settings.client_state is None:
+        return False
+    return SecureFiles(client_state_folder(settings, run, client_name(settings))).took_part
 
 
 def say_members(settings: NodeSettings, session: ClientSession) -> None:
@@ -55,6 +64,12 @@ def say_members(settings: NodeSettings, session: ClientSession) -> None:
             settings,
             "  without pins, a dishonest server could exchange the hospitals'",
             "  keys and read this site's weights (`flames deploy pin`)",
+        )
+    if (different := len(session.terms.models)) > 1:
+        say(
+            settings,
+            f"  {different} different models are sent to the hospitals of this sum,",
+            "  as after absences: usual then only, since it hides a site less",
         )
 
 

@@ -20,7 +20,8 @@ from flames_cli.fed.packing import Packer
 from flames_cli.fed.plan import Plan
 from flames_cli.fed.privacy_accountant import privacy_spent
 from flames_cli.fed.roster import Clients, Roster
-from flames_cli.fed.secure.sums import Group, Outcome, open_sums
+from flames_cli.fed.secure.asked import agree
+from flames_cli.fed.secure.sums import Group, MakeRequest, Outcome, open_sums
 from flames_cli.fed.secure.terms import SumTerms, round_layout
 from flames_cli.fed.waiting import Work
 from flames_cli.secagg.fixed_point import FIXED_POINTS
@@ -53,7 +54,7 @@ def run_secure_round(
         nonlocal releases
         releases = max(state.releases + 1, federation.note_opening(round_, names))
 
-    groups, private = make_groups(plan, state, clients), plan.algorithm.privacy
+    groups, private = make_groups(plan, state, clients, request), plan.algorithm.privacy
     outcome = yield from open_sums(
         grid, roster, groups, request, round_, federation.on_event, note_opening if private else None
     )
@@ -81,14 +82,19 @@ def run_secure_round(
     return result.state
 
 
-def make_groups(plan: Plan, state: State, clients: Clients) -> list[Group]:
-    """Return a new session for each model group of `clients`, in the order of the groups' names."""
+def make_groups(plan: Plan, state: State, clients: Clients, make_request: MakeRequest) -> list[Group]:
+    """Return a new session for each model group of `clients`, in the order of the groups' names.
+
+    Raises:
+        FlamesError: clients of a group are asked for different trainings, or noise does not fit the words.
+    """
     members: dict[str, Clients] = {}
     for node, profile in clients:
         members.setdefault(plan.model_group_of(profile), []).append((node, profile))
     groups = []
     for name in sorted(members):
-        terms = terms_of(plan, [profile for _, profile in members[name]])
+        announced = agree((make_request(*one) for one in members[name]), name)
+        terms = replace(terms_of(plan, [profile for _, profile in members[name]]), **announced)
         layout = round_layout(plan.known_entries.shared_of(state.server[name]), terms)
         bits, n = WORD_BITS[plan.wire_dtype], len(members[name])
         if terms.private:  # an error here is clearer than the same one of every client

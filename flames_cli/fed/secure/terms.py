@@ -4,7 +4,7 @@ The server gives the same terms to all clients of a session: with different ones
 """
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from math import isfinite
 from typing import Literal
 
@@ -22,6 +22,9 @@ Purpose = Literal["round", "final"]
 PURPOSES: tuple[Purpose, ...] = ("round", "final")
 
 LARGEST_COUNT = 10**9
+
+DIGEST_LETTERS = 64
+"""Number of letters of a SHA-256."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,11 @@ class SumTerms:
     """Clipping norm C of their updates; 0: the weights themselves are in the sum."""
     choosing: bool = False
     """True if the clients choose among candidates, whose results are in the sum (`summed_preferences`)."""
+    asked: str = ""
+    """SHA-256 of the request, the same for all clients (`asked`)."""
+    models: tuple[str, ...] = ()
+    """SHA-256 of each different model or sum that is sent to a client. Clients of FLAMES whose last reports
+    are in different sums get different ones; all others get one."""
 
     def __post_init__(self) -> None:
         known = self.purpose in PURPOSES and self.weighing in WEIGHINGS
@@ -53,6 +61,10 @@ class SumTerms:
         known &= all(isfinite(one) and one >= 0 for one in (self.noise, self.clip))
         known &= (self.noise > 0) == (self.clip > 0) and (not self.noise or self.weighing == "uniform")
         known &= type(self.choosing) is bool
+        known &= self.weighing == INVERSE or self.purpose == "final" or len(self.models) < 2
+        known &= all(
+            isinstance(one, str) and len(one) <= DIGEST_LETTERS for one in (self.asked, *self.models)
+        )
         if not known or not all(type(one) is int and 1 <= one <= LARGEST_COUNT for one in counts):
             raise ValueError("its terms have values of another release; install the same version everywhere")
 
@@ -77,6 +89,12 @@ class SumTerms:
             self.noise, self.clip, layout.n_weights, fixed.fraction, fixed.bits, clients, least
         )
 
+    @property
+    def factors(self) -> str:
+        """The terms as one text without the requests: a repeated round may begin with other models, since
+        each sum of FLAMES has new words."""
+        return replace(self, asked="", models=()).to_text()
+
     def to_text(self) -> str:
         """Return the terms as one text, the same for the same terms."""
         return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
@@ -91,7 +109,9 @@ class SumTerms:
         found = parse_json(text)
         if not isinstance(found, dict) or found.keys() != {one.name for one in fields(cls)}:
             raise ValueError("its terms are not those of a secure sum; install the same version everywhere")
-        return cls(**found)
+        if not isinstance(found["models"], list):
+            raise TypeError("its models are no list")
+        return cls(**{**found, "models": tuple(found["models"])})
 
 
 def round_layout(shared: Weights, terms: SumTerms) -> SumLayout:

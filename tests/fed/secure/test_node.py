@@ -9,6 +9,7 @@ import pytest
 from flames_cli.config import FederateConfig
 from flames_cli.errors import FlamesError
 from flames_cli.fed.client import make_client_app
+from flames_cli.fed.client_state import client_state_folder
 from flames_cli.fed.engines import inline
 from flames_cli.fed.federation import Federation
 from flames_cli.fed.messages import TrainRequest, TrainTask, pack_task
@@ -19,6 +20,7 @@ from flames_cli.learn.train_options import TrainOptions
 from flames_cli.stages.deploy.node import node_config
 from flames_cli.stages.federate.planning import make_plan
 from flames_cli.store.deployment.identity import ensure_identity, identity_text
+from flames_cli.store.secure_sessions import SecureFiles
 from flames_cli.store.workspace import partition_folder
 from tests.support.tiny import make_tiny, tiny_options
 
@@ -113,6 +115,13 @@ def test_a_node_that_requires_secure_aggregation_declines_plain_requests_only(no
 def test_in_a_run_with_secure_aggregation_no_node_sends_a_report_in_the_clear(nodes):
     with pytest.raises(Declined, match="asks for a report in the clear in a run with secure aggregation"):
         check_plain(nodes["brats-1"], replace(REQUEST, secure="inverse"), "its weights")
+
+
+def test_a_node_sends_nothing_in_the_clear_in_a_run_in_which_it_began_a_secure_sum(nodes):
+    node = nodes["brats-1"]
+    SecureFiles(client_state_folder(node, REQUEST.run, "brats-1")).save_session(b"")
+    with pytest.raises(Declined, match="asks for a report in the clear in a run with secure aggregation"):
+        check_plain(node, REQUEST, "its weights")
 
 
 @pytest.mark.parametrize("kind", ["train", "evaluate", "evaluate.final"])

@@ -178,9 +178,9 @@ def test_what_a_client_stores_is_readable_by_its_owner_only(tmp_path):
     stored = load_client_state_of(tmp_path / TOKEN / "m1", 1)
     assert sorted(stored) == ["own", "own_factor"]
     for path in (tmp_path / TOKEN / "m1").rglob("*"):
-        assert (
-            stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600)
-            or path.name == "memory.json"
+        assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600) or path.name in (
+            "memory.json",
+            ".secure.lock",
         )
 
 
