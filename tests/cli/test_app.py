@@ -191,7 +191,7 @@ def test_a_shell_completes_commands_and_options(flames, monkeypatch):
     assert flames().stdout.split() == ["federate"]
     monkeypatch.setenv("COMP_WORDS", "flames federate --ro")
     monkeypatch.setenv("COMP_CWORD", "2")
-    assert flames().stdout.split() == ["--rounds", "--round-timeout"]
+    assert flames().stdout.split() == ["--rounds", "--rounds-by", "--round-timeout"]
     monkeypatch.setenv("COMP_WORDS", "flames deploy sta")
     assert flames().stdout.split() == ["status"]
 

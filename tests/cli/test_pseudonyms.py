@@ -99,10 +99,10 @@ def logged(caplog) -> Iterator[pytest.LogCaptureFixture]:
 def test_no_patient_can_be_found_in_a_study(flames, hospital, logged, monkeypatch):
     study = Path("study")
 
-    def fail(task, settings, profile, cache, on_step):
+    def fail(task, settings, profile, *more):
         """As a fault that tells all that a node knows of its patients."""
         if profile.client != "own-us-1":
-            return train(task, settings, profile, cache, on_step)
+            return train(task, settings, profile, *more)
         raise FlamesError(f"{[cases for _, cases in read_shard_cases(settings.shards[0]).values()]}")
 
     train = training.train_client

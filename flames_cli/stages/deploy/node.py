@@ -115,10 +115,10 @@ def join(
         # A node takes part in the runs that need no such package, for which nothing is wrong.
         if finding.state == "problem":
             notify(f"{finding.what}: a run that needs it rejects this site; {finding.fix}")
-    _prepare_identity(site, settings, notify)
     environment = node_environment(site.flower_home, pins_of(site.plugins))
     log = site.path / LOG
     with until_signal(), locked(site.path / NODE, BUSY):
+        _prepare_identity(site, settings, notify)
         n_failed = 0
         while True:
             reader = LogReader(log, site.superlink, str if insecure else partial(explain_rejection, site))
