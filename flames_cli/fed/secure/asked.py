@@ -43,12 +43,17 @@ def agree(requests: Iterable[Message], group: str) -> dict[str, Any]:
             known[id(record)] = record, _digest_model(request.content)
         models.add(known[id(record)][1])
     if len(asked) > 1:
-        raise FlamesError(
-            f"the clients of model {group} have {len(asked)} different trainings (--lr or --local-epochs by "
-            "name), expected the same for all in a secure sum, since each client checks it; use one value "
-            "for all clients of a model, or leave --secure-aggregation out"
-        )
+        raise different_trainings(group, len(asked))
     return {"asked": asked.pop(), "models": tuple(sorted(models))}
+
+
+def different_trainings(group: str, number: int) -> FlamesError:
+    """Return the error that clients of a model group have this number of different trainings."""
+    return FlamesError(
+        f"the clients of model {group} have {number} different trainings (--lr or --local-epochs by name), "
+        "expected the same for all in a secure sum, since each client checks it; use one value for all "
+        "clients of a model, or leave --secure-aggregation out"
+    )
 
 
 def check_asked(terms: SumTerms, message: Message) -> None:

@@ -8,6 +8,7 @@ from flames_cli.core.federated.algorithm import Algorithm
 from flames_cli.errors import FlamesError
 from flames_cli.fed.algorithms import ALGORITHMS
 from flames_cli.fed.participation import Participation, size_of_draw
+from flames_cli.fed.secure.asked import different_trainings
 from flames_cli.secagg.session import FEWEST
 
 ENGINES_OF_SUMS = ("inline", "ray", "superlink")
@@ -100,7 +101,7 @@ def check_clients(config: FederateConfig, algorithm: Algorithm, clients: Iterabl
     """Check that every model has enough clients, of which `clients` has all names and modalities.
 
     Raises:
-        FlamesError: a model has too few clients, or `--fraction` draws too few of them.
+        FlamesError: a model has too few clients or different trainings, or `--fraction` draws too few.
     """
     if not config.secure_aggregation:
         return
@@ -113,6 +114,11 @@ def check_clients(config: FederateConfig, algorithm: Algorithm, clients: Iterabl
                 "others; partition into more clients, leave --clients or this modality out, or leave "
                 "--secure-aggregation out"
             )
+    modalities = dict(known)
+    for group, names in _by_group(algorithm, known).items():
+        trainings = {_own_training(config, (modalities[name], name)) for name in names}
+        if len(trainings) > 1:
+            raise different_trainings(group, len(trainings))
     participation = Participation(fewest_clients(config, algorithm), config.min_clients_by_modality)
     present = Counter(modality for _, modality in known)
     drawn = sum(size_of_draw(config.fraction, n, participation.need_of(m)) for m, n in present.items())
@@ -121,6 +127,13 @@ def check_clients(config: FederateConfig, algorithm: Algorithm, clients: Iterabl
             f"--fraction {config.fraction:g} draws {_count(drawn)} of {len(known)}, and --secure-aggregation "
             f"needs {FEWEST} or more in each round; pass a larger --fraction"
         )
+
+
+def _own_training(config: FederateConfig, names: tuple[str, str]) -> tuple[float, ...]:
+    """Return the options that a client has by its modality, or by its own name, which takes precedence."""
+    training = config.training
+    values = (training.lr, config.lr_by_modality), (training.local_epochs, config.local_epochs_by_modality)
+    return tuple(next((own[name] for name in reversed(names) if name in own), usual) for usual, own in values)
 
 
 def _by_group(algorithm: Algorithm, clients: Iterable[tuple[str, str]]) -> dict[str, list[str]]:

@@ -108,6 +108,15 @@ def check(config, clients):
     check_clients(config, choose_algorithm(config), clients)
 
 
+def test_clients_of_one_model_have_the_same_training_by_whatever_name(tmp_path):
+    message = "the clients of model MRI have 2 different trainings"
+    with pytest.raises(FlamesError, match=message):
+        check(secure(tmp_path, lr_by_modality={"m1": 1e-5}), SIX)
+    with pytest.raises(FlamesError, match="model all have 2 different trainings"):
+        check(secure(tmp_path, strategy="fedavg", local_epochs_by_modality={"US": 7}), SIX)
+    check(secure(tmp_path, lr_by_modality={"US": 1e-5, **dict.fromkeys(("m0", "m1", "m2"), 0.5)}), SIX)
+
+
 def test_a_model_of_two_clients_is_refused_by_name(tmp_path):
     message = r"model US has 2 clients \(u0, u1\), and --secure-aggregation needs 3 or more, since"
     with pytest.raises(FlamesError, match=message):
