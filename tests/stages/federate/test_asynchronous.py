@@ -9,7 +9,8 @@ from flames_cli.store.runs import modality_folder, run_folder
 from tests.support.asserts import assert_same_state, without_timings
 from tests.support.stages import federate_config
 
-SLOW = {"asynchronous": True, "slow": {"brats-2": 5.0}, "rounds": 5}
+SMALLEST = {"model_options": {"base_channels": 2, "depth": 1}}
+SLOW = {**SMALLEST, "asynchronous": True, "slow": {"brats-2": 5.0}, "rounds": 5}
 
 
 class Stopped(Exception):
@@ -20,10 +21,10 @@ def final(result):
     return load_state(result.folder / "checkpoints")
 
 
-def test_equally_fast_clients_give_the_bits_of_rounds_in_step(tiny):
+def test_equally_fast_clients_give_the_bits_of_rounds_in_step(tiny, one_thread):
     root = tiny()
-    step = federate(federate_config(root, run="step"))
-    free = federate(federate_config(root, run="free", asynchronous=True, buffer=9, jitter=0.0))
+    step = federate(federate_config(root, run="step", **SMALLEST))
+    free = federate(federate_config(root, run="free", asynchronous=True, buffer=9, jitter=0.0, **SMALLEST))
     assert_same_state(final(free), final(step))
     assert (free.final, free.chosen) == (step.final, step.chosen)
     numbers = ("received_val_dice", "trained_val_dice", "train_loss", "n_steps")
@@ -45,7 +46,7 @@ def stop_at(kind, number):
     return listen
 
 
-def test_a_run_that_is_stopped_and_one_with_more_rounds_continue_to_the_same_bits(tiny):
+def test_a_run_that_is_stopped_and_one_with_more_rounds_continue_to_the_same_bits(tiny, one_thread):
     root = tiny()
     alone = federate(federate_config(root, run="alone", **SLOW))
     stopped = federate_config(root, run="stopped", **{**SLOW, "rounds": 3})

@@ -28,7 +28,7 @@ SMALLEST = {"model_options": {"base_channels": 2, "depth": 1}, "optimiser": "sgd
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory):
+def pair(tmp_path_factory, one_thread):
     """pair(strategy): a workspace with the plain and the secure run of a strategy."""
 
     def get(strategy):

@@ -39,7 +39,7 @@ def check(clients=CLIENTS, **options):
 
 
 @pytest.fixture(scope="module")
-def four(tmp_path_factory):
+def four(tmp_path_factory, one_thread):
     """A workspace with four clients of MRI and one of US, for runs with names of their own."""
     root = tmp_path_factory.mktemp("four") / "workspace"
     make_tiny(root, brats=4)
