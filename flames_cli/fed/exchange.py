@@ -68,6 +68,10 @@ class Terms:
     """Called with the node of every reply when it arrives, which may be before its turn."""
     is_lost: Callable[[int], bool] = _is_never_lost
     """Returns True if a node that has not replied never will, because it has restarted."""
+    has_enough: Callable[[], bool] | None = None
+    """Returns True if the replies so far are enough; nodes that have not replied are late then. Replies are
+    yielded in the order of their arrival, since one that waits for its turn cannot count. None: wait for all.
+    """
     pace: Pace = USUAL_PACE
 
 
@@ -90,9 +94,10 @@ def exchange(grid: Grid, messages: Iterable[Message], terms: Terms = NO_LIMITS) 
         yield from turns.due()
         while terms.in_flight is not None and len(turns) >= terms.in_flight and not _over(ends):
             yield from turns.wait()
-    while len(turns) and not _over(ends):
+    while len(turns) and not _over(ends) and not turns.has_enough():
         yield from turns.wait()
-    yield from turns.close(f"late: no report within {terms.seconds:g} s" if terms.seconds else "late")
+    limit = terms.seconds if _over(ends) else None
+    yield from turns.close(f"late: no report within {limit:g} s" if limit else "late")
 
 
 def send(grid: Grid, message: Message) -> str | None:
@@ -118,6 +123,10 @@ class _Turns:
     def __len__(self) -> int:
         return len(self._nodes)
 
+    def has_enough(self) -> bool:
+        """Return whether the replies that were yielded are enough, although others are missing."""
+        return self._terms.has_enough is not None and self._terms.has_enough()
+
     def push(self, message: Message) -> None:
         """Send `message`; a message that cannot be sent still has its turn."""
         node = message.metadata.dst_node_id
@@ -140,7 +149,8 @@ class _Turns:
                 continue  # a second reply, or a reply to a message that was not sent
             self._terms.on_arrival(self._nodes[number])
             self._held[number] = Reply(self._nodes[number], message)
-        while self._nodes and (first := next(iter(self._nodes))) in self._held:
+        in_turn = self._held if self._terms.has_enough else self._nodes
+        while (first := next(iter(in_turn), "")) in self._held:
             self._nodes.pop(first)
             yield self._held.pop(first)
 

@@ -192,3 +192,12 @@ def test_a_poll_waits_until_its_time_however_often_the_work_is_called():
     assert len(pulls) == 3  # two find nothing, with a pause after the second, and the third brings the reply
     assert time.monotonic() - started >= 0.02
     assert len(replies) > 100
+
+
+def test_an_exchange_with_enough_replies_ends_and_names_the_nodes_that_are_late():
+    got = []
+    terms = Terms(has_enough=lambda: len(got) == 2, pace=QUICK)
+    for reply in replies_of(grid := Grid({1: Node(None), 2: Node(), 3: Node()}), messages((1, 2, 3)), terms):
+        got.append(reply)
+    assert [(reply.node, reply.problem) for reply in got] == [(2, ""), (3, ""), (1, "late")]
+    assert len(grid.out) == 1

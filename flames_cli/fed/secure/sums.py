@@ -317,13 +317,19 @@ class _Attempt:
                 yield message
 
         enough_since: float | None = None
-        for reply in exchange(self._grid, requests(), self._roster.terms()):
+
+        def is_over() -> bool:
+            nonlocal enough_since
+            if has_enough is None or not has_enough():
+                return False
+            enough_since = enough_since or time.monotonic()
+            return time.monotonic() - enough_since > GRACE_S
+
+        # The exchange ends, rather than this loop, so that the roster learns who is late.
+        terms = replace(self._roster.terms(), has_enough=is_over if has_enough else None)
+        for reply in exchange(self._grid, requests(), terms):
             if reply is None:
                 yield None
-                if has_enough and has_enough():
-                    enough_since = enough_since or time.monotonic()
-                    if time.monotonic() - enough_since > GRACE_S:
-                        break
                 continue
             self._roster.settle(reply)
             answered.add(reply.node)

@@ -5,8 +5,10 @@ import pytest
 from flwr.app import Message, RecordDict
 
 from flames_cli.errors import FlamesError
+from flames_cli.fed.engines.inline import InlineGrid
 from flames_cli.fed.events import Noted, ReportRejected
 from flames_cli.fed.records import pack_weights, unpack_weights
+from flames_cli.fed.secure import sums
 from flames_cli.fed.secure.messages import (
     BLOBS,
     DEALING,
@@ -183,3 +185,32 @@ def test_the_vector_of_a_client_that_was_too_late_is_not_in_the_sum(tmp_path):
     )
     # Its own report of round 1 was never accepted: it begins round 2 with the server's model.
     assert_same(found.starts["m2", 2], found.saved[0][0].server["MRI"])
+
+
+def test_a_client_that_is_late_with_its_shares_takes_part_in_the_next_round(tmp_path, monkeypatch):
+    """The first client by name, so that the replies of the others count before its turn."""
+    push, pull, late = InlineGrid.push_messages, InlineGrid.pull_messages, {}
+
+    def note_first(self, messages):
+        listed = list(messages)
+        numbers = list(push(self, listed))
+        for number, message in zip(numbers, listed, strict=True):
+            if message.metadata.message_type.endswith(UNMASK) and not late:
+                late[number] = 5  # pulls without a reply
+        return numbers
+
+    def keep_late(self, numbers):
+        asked = list(numbers)
+        ready = [number for number in asked if late.get(number, 0) <= 0]
+        late.update({number: late[number] - 1 for number in asked if number in late})
+        return pull(self, ready)
+
+    monkeypatch.setattr(InlineGrid, "push_messages", note_first)
+    monkeypatch.setattr(InlineGrid, "pull_messages", keep_late)
+    monkeypatch.setattr(sums, "GRACE_S", 0.0)
+    found = run_secure(FOUR, tmp_path, rounds=3)
+    notes = [event.note for event in found.events if isinstance(event, Noted)]
+    assert notes == ["client m1 gave no shares to open the sum of round 1: late"]
+    assert found.records[0]["accepted"] == [one.client for one in FOUR]
+    assert found.records[2]["accepted"] == [one.client for one in FOUR]
+    assert not any(record["rejected"] for record in found.records)
