@@ -147,7 +147,8 @@ def remove_damage(run: RunFolder, combined: State, repair: Repair) -> list[str]:
     """
     notes: list[str] = []
     members = _clients_by_modality(run)
-    for modality in list_modalities(run):
+    # A modality whose folder is gone has done the combined rounds all the same.
+    for modality in dict.fromkeys((*list_modalities(run), *members)):
         folder = modality_folder(run, modality)
         for path in (folder.path, folder.checkpoints):
             remove_leftovers(path)

@@ -201,11 +201,15 @@ def test_a_damaged_round_of_all_is_combined_again_without_training(finished, cop
     assert lines(folder) == lines(finished / "runs" / "one")
 
 
-def test_a_modality_whose_folder_is_gone_continues_from_the_last_round_of_all(finished, copy):
+@pytest.mark.parametrize("gone", ["modalities/MRI/checkpoints", "modalities/MRI", "modalities"])
+def test_a_modality_whose_folder_is_gone_continues_from_the_last_round_of_all(gone, finished, copy, tmp_path):
     root, events = copy(finished), []
-    shutil.rmtree(root / "runs" / "one" / "modalities" / "MRI" / "checkpoints")
+    intact = shutil.copytree(finished, tmp_path / "intact")
+    shutil.rmtree(root / "runs" / "one" / gone)
     go(root, events.append, rounds=4)
+    go(intact, rounds=4)
     assert {round_ for _, round_ in trained(events)} == {4}
+    assert files_of(root / "runs" / "one") == files_of(intact / "runs" / "one")
 
 
 def test_rounds_of_a_modality_that_are_lost_end_the_command_in_words(ahead, copy):
