@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import psutil
 from flwr.app import Message
 from flwr.serverapp import Grid
 
@@ -26,6 +25,7 @@ from flames_cli.fed.privacy_accountant import privacy_spent
 from flames_cli.fed.records import message_bytes
 from flames_cli.fed.report_reading import Asked, read_report
 from flames_cli.fed.roster import Clients, Roster
+from flames_cli.fed.round_record import finish_record
 from flames_cli.fed.sanitise import sanitise
 from flames_cli.fed.swarm import links_of
 from flames_cli.fed.waiting import Work
@@ -162,7 +162,7 @@ def _record(
     seconds: float,
 ) -> dict[str, Any]:
     """Return the round's line in rounds.jsonl."""
-    return {
+    begun = {
         "round": round_,
         "seconds": round(seconds, 3),
         "clients": [
@@ -182,10 +182,5 @@ def _record(
             }
             for profile in profiles
         ],
-        "accepted": list(result.accepted),
-        "unchanged_groups": list(result.unchanged_groups),
-        "rejected": rejected,
-        "bytes_down": traffic.bytes_down,
-        "bytes_up": traffic.bytes_up,
-        "rss_mb": round(psutil.Process().memory_info().rss / 2**20, 1),
     }
+    return finish_record(begun, result, rejected, traffic.bytes_down, traffic.bytes_up)

@@ -4,10 +4,9 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-import psutil
-
 from flames_cli.core.federated.reports import Report, RoundResult
 from flames_cli.fed.asynchronous.sent import Sent
+from flames_cli.fed.round_record import finish_record
 
 
 @dataclass(slots=True)
@@ -50,18 +49,13 @@ class VersionRecord:
 
     def as_json(self, result: RoundResult, rejected: dict[str, str], clock_seconds: float) -> dict[str, Any]:
         """Return the line; `clock_seconds` is the time since the run began, virtual in a simulation."""
-        return {
+        begun = {
             "round": self.round,
             "seconds": round(time.monotonic() - self.started, 3),
             "clock_seconds": round(clock_seconds, 3),
             "clients": [self._entry(client, result, rejected) for client in sorted(self.entries)],
-            "accepted": list(result.accepted),
-            "unchanged_groups": list(result.unchanged_groups),
-            "rejected": rejected,
-            "bytes_down": self.bytes_down,
-            "bytes_up": self.bytes_up,
-            "rss_mb": round(psutil.Process().memory_info().rss / 2**20, 1),
         }
+        return finish_record(begun, result, rejected, self.bytes_down, self.bytes_up)
 
     def _entry(self, client: str, result: RoundResult, rejected: dict[str, str]) -> dict[str, Any]:
         entry = self.entries[client]

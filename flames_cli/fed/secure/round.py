@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import psutil
 from flwr.app import Message
 from flwr.serverapp import Grid
 
@@ -20,6 +19,7 @@ from flames_cli.fed.packing import Packer
 from flames_cli.fed.plan import Plan
 from flames_cli.fed.privacy_accountant import privacy_spent
 from flames_cli.fed.roster import Clients, Roster
+from flames_cli.fed.round_record import finish_record
 from flames_cli.fed.secure.asked import agree
 from flames_cli.fed.secure.sums import Group, MakeRequest, Outcome, open_sums
 from flames_cli.fed.secure.terms import SumTerms, round_layout
@@ -131,7 +131,7 @@ def _record(
     seconds: float,
 ) -> dict[str, Any]:
     """Return the round's line in rounds.jsonl: it has no number of a single client but its time."""
-    return {
+    begun = {
         "round": round_,
         "seconds": round(seconds, 3),
         "clients": [
@@ -148,10 +148,5 @@ def _record(
             for _, profile in clients
         ],
         "groups": {group: dict(numbers) for group, numbers in pooled.items()},
-        "accepted": list(result.accepted),
-        "unchanged_groups": list(result.unchanged_groups),
-        "rejected": dict(outcome.failed),
-        "bytes_down": outcome.bytes_down,
-        "bytes_up": outcome.bytes_up,
-        "rss_mb": round(psutil.Process().memory_info().rss / 2**20, 1),
     }
+    return finish_record(begun, result, outcome.failed, outcome.bytes_down, outcome.bytes_up)
