@@ -161,7 +161,10 @@ def _voxels(plane: Plane, frame: Pixels, like: Volume) -> tuple[NDArray[np.int64
     across = int(np.abs(to_voxel[:3, 2]).argmax())
     # The distance of slices has no meaning in an image of one; highdicom then states 1 mm.
     has_distance = bool(plane.between_mm) and like.file_shape[across] > 1
-    sizes = np.linalg.norm(to_voxel[:3, : 3 if has_distance else 2], axis=0)
+    sizes = np.linalg.norm(to_voxel[:3, :2], axis=0)
+    if has_distance:
+        # In a tilted series, the normal of the slices also leads along their rows and columns.
+        sizes = np.append(sizes, abs(to_voxel[across, 2]))
     rows, columns = np.nonzero(frame)
     points = to_voxel[:3, :2] @ np.stack([columns, rows]) + to_voxel[:3, 3:]
     nearest = np.rint(points).astype(np.int64)
