@@ -11,7 +11,7 @@ from flwr.app import ConfigRecord, Message, MessageType, MetricRecord, RecordDic
 from flames_cli.arrays import Weights
 from flames_cli.core.federated.choice import Choice, Prior
 from flames_cli.core.federated.coding import Coded
-from flames_cli.core.federated.reports import Report
+from flames_cli.core.federated.reports import OpenedSum, Report
 from flames_cli.core.federated.secure_blend import WEIGHINGS
 from flames_cli.core.federated.summed_preferences import N_PARTS
 from flames_cli.core.federated.wire import check_wire
@@ -153,6 +153,11 @@ class SumNote:
     """Number of clients in the sum."""
     preferences: tuple[float, ...] = ()
     """Sums of the clients' results with candidates, if they choose (`summed_preferences`); else empty."""
+
+    @classmethod
+    def of(cls, opened: OpenedSum) -> "SumNote":
+        """Return the facts about a sum that the server has stored."""
+        return cls(opened.round, opened.session, opened.total, len(opened.clients), opened.preferences)
 
 
 @dataclass(frozen=True, slots=True)

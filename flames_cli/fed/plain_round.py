@@ -25,7 +25,7 @@ from flames_cli.fed.privacy_accountant import privacy_spent
 from flames_cli.fed.records import message_bytes
 from flames_cli.fed.report_reading import Asked, read_report
 from flames_cli.fed.roster import Clients, Roster
-from flames_cli.fed.round_record import finish_record
+from flames_cli.fed.round_record import finish_record, moved_of
 from flames_cli.fed.sanitise import sanitise
 from flames_cli.fed.swarm import links_of
 from flames_cli.fed.waiting import Work
@@ -147,12 +147,6 @@ def _take(
     yield report
 
 
-def _moved(client: str, result: RoundResult) -> dict[str, float]:
-    """Return the distance by which an accepted report moved the weights, divided by the learning rate."""
-    norms = result.state.clients[client].moved.norms if client in result.accepted else {}
-    return {"update_norm": norms["weights"]} if norms else {}
-
-
 def _record(
     round_: int,
     profiles: list[Profile],
@@ -175,7 +169,7 @@ def _record(
                     if profile.client in rejected
                     else {
                         **traffic.metrics.get(profile.client, {}),
-                        **_moved(profile.client, result),
+                        **moved_of(profile.client, result),
                         **traffic.choices.get(profile.client, {}),
                     }
                 ),

@@ -170,9 +170,7 @@ class Plan:
 
     def _sum_note(self, state: State, profile: Profile) -> SumNote | None:
         found = state.sum_of(profile.client)
-        if found is None:
-            return None
-        return SumNote(found.round, found.session, found.total, len(found.clients), found.preferences)
+        return SumNote.of(found) if found else None
 
     def final_task(self, state: State, profile: Profile) -> TrainTask:
         """Return the task of `profile`'s client after the last round: its own model and its group's model.

@@ -1,4 +1,4 @@
-"""The part of a round's line in rounds.jsonl that rounds of all kinds have."""
+"""The parts of a round's line in rounds.jsonl that rounds of several kinds have."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,6 +6,12 @@ from typing import Any
 import psutil
 
 from flames_cli.core.federated.reports import RoundResult
+
+
+def moved_of(client: str, result: RoundResult) -> dict[str, float]:
+    """Return the distance by which an accepted report moved the weights, divided by the learning rate."""
+    norms = result.state.clients[client].moved.norms if client in result.accepted else {}
+    return {"update_norm": norms["weights"]} if norms else {}
 
 
 def finish_record(

@@ -53,8 +53,7 @@ def _are_at_sites(engine: str) -> bool:
 
 
 def _make_model(folder: Path, found: OpenedSum) -> Weights:
-    note = SumNote(found.round, found.session, found.total, len(found.clients), found.preferences)
-    return find_expected(folder, note, found.words)
+    return find_expected(folder, SumNote.of(found), found.words)
 
 
 def _with_final_entries(found: FinalStatistics, folders: Mapping[str, Path], round_: int) -> FinalStatistics:

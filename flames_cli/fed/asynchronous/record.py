@@ -6,7 +6,7 @@ from typing import Any
 
 from flames_cli.core.federated.reports import Report, RoundResult
 from flames_cli.fed.asynchronous.sent import Sent
-from flames_cli.fed.round_record import finish_record
+from flames_cli.fed.round_record import finish_record, moved_of
 
 
 @dataclass(slots=True)
@@ -62,6 +62,4 @@ class VersionRecord:
         if client in rejected:
             known = {name: entry[name] for name in ("client", "modality", "seconds")}
             return {**known, "rejection_reason": rejected[client]}
-        norms = result.state.clients[client].moved.norms if client in result.accepted else {}
-        moved = {"update_norm": norms["weights"]} if norms else {}
-        return {**entry, "staleness": self.staleness.get(client, []), **moved}
+        return {**entry, "staleness": self.staleness.get(client, []), **moved_of(client, result)}

@@ -39,11 +39,10 @@ def with_final_model(task: TrainTask, settings: NodeSettings, client: str, round
     if not task.request.secure:
         return task
     own = with_own_weights(task, settings, client)
+    folder = client_state_folder(settings, task.request.run, client)
     if task.sum and own.prior:
-        state = client_state_folder(settings, task.request.run, client)
-        expected = find_expected(state, task.sum, task.weights)
+        expected = find_expected(folder, task.sum, task.weights)
         own = replace(own, weights=expected, blend=None, prior=None)
-    folder = client_state_folder(settings, task.request.run, client) / FINAL
-    stored = load_client_state_of(folder, round_) or {}
+    stored = load_client_state_of(folder / FINAL, round_) or {}
     known = {name: array for name, array in stored.get(FINAL, {}).items() if name in own.weights}
     return replace(own, weights={**own.weights, **known})

@@ -13,9 +13,6 @@ from flames_cli.fed.virtual_clock import VirtualClock
 ONLY_ASYNCHRONOUS = ("buffer", "staleness", "slow", "jitter")
 """Options that have a meaning only together with `--asynchronous`."""
 
-ENGINES_WITH_SERVER = ("inline", "ray", "superlink")
-"""Engines with a server that has a buffer."""
-
 
 def goes_on_without_waiting(algorithm: Algorithm) -> bool:
     """Return whether a strategy has an asynchronous version."""
@@ -71,10 +68,10 @@ def check_asynchronous(config: FederateConfig, algorithm: Algorithm) -> None:
 
 def _excluded(config: FederateConfig) -> list[tuple[str, str]]:
     """Return the options of this run that need rounds in step, with the reason."""
-    real = ENGINES[config.engine].clients_hold_their_data
+    engine = ENGINES[config.engine]
     found = [
         (
-            config.engine not in ENGINES_WITH_SERVER,
+            not engine.has_server,
             f"--engine {config.engine}",
             "it has no server that could have a buffer",
         ),
@@ -111,7 +108,7 @@ def _excluded(config: FederateConfig) -> list[tuple[str, str]]:
             f"--round-timeout {config.round_timeout or 0:g}",
             "nobody waits for a slow client",
         ),
-        (real and bool(config.slow), "--slow", "real nodes have their own speed"),
+        (engine.clients_hold_their_data and bool(config.slow), "--slow", "real nodes have their own speed"),
     ]
     return [(option, reason) for is_set, option, reason in found if is_set]
 

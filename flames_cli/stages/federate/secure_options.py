@@ -7,12 +7,10 @@ from flames_cli.config import FederateConfig
 from flames_cli.core.federated.algorithm import Algorithm
 from flames_cli.errors import FlamesError
 from flames_cli.fed.algorithms import ALGORITHMS
+from flames_cli.fed.engines import ENGINES
 from flames_cli.fed.participation import Participation, size_of_draw
 from flames_cli.fed.secure.asked import different_trainings
 from flames_cli.secagg.session import FEWEST
-
-ENGINES_OF_SUMS = ("inline", "ray", "superlink")
-"""Engines with a server that asks for sums."""
 
 _CHOICE = "choose fp32, fp16 or bf16 with --secure-aggregation"
 
@@ -52,7 +50,7 @@ def check_options(config: FederateConfig, algorithm: Algorithm) -> None:
             f"strategy {config.strategy} {reason}, and --secure-aggregation shows the server only sums over "
             f"several clients; use {able}, or leave --secure-aggregation out"
         )
-    if config.engine not in ENGINES_OF_SUMS:
+    if not ENGINES[config.engine].has_server:
         raise FlamesError(
             f"--engine {config.engine} has no server from which --secure-aggregation could hide weights; "
             "leave --secure-aggregation out, or choose inline, ray or superlink"
